@@ -30,8 +30,8 @@ SCALE ?= 1
 DATA := data/lineitem
 
 $(DATA)/.sf$(SCALE): $(VENV)/.demo
-	rm -rf $(DATA) && mkdir -p $(DATA)
-	$(BIN)/tpchgen-cli -s $(SCALE) --tables lineitem --format parquet --parts 4 --output-dir $(DATA)
+	rm -rf $(DATA) && mkdir -p data
+	$(BIN)/tpchgen-cli parquet -s $(SCALE) --tables=lineitem --parts=4 --output-dir=data
 	touch $@
 
 demo: $(DATA)/.sf$(SCALE)

@@ -77,3 +77,12 @@ cdef class Frame:
 
 # A Frame that takes over one reference to `payload`.
 cdef Frame frame_wrap(const frame_header_t *header, buffer_t *payload)
+
+
+cdef class Stream:
+    cdef frame_header_t template
+    cdef readonly uint64_t frames
+    cdef readonly uint64_t rows
+    cdef readonly uint64_t payload_bytes
+    cdef readonly uint64_t crc_sum
+    cdef readonly uint64_t key_digest

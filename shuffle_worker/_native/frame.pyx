@@ -170,3 +170,38 @@ cdef class Frame:
         return (f"Frame(map={self.header.map}, attempt=({self.header.epoch}, {self.header.attempt}), "
                 f"group={self.header.group}, generation={self.header.generation}, number={self.header.number}, "
                 f"rows={self.header.rows}, bytes={self.header.length})")
+
+
+cdef class Stream:
+    """What one map attempt sends to one owner: numbers the frames and counts what FIN will promise.
+
+    `crc_sum` and `key_digest` are sums mod 2^64 of the frames' payload CRCs and of their `value`s.
+    """
+
+    def __init__(self, shuffle: bytes, incarnation: int, map: int, epoch: int, attempt: int):
+        if len(shuffle) != 16:
+            raise ValueError(f"a shuffle's UID has 16 bytes, not {len(shuffle)}")
+        frame_header_init(&self.template, FRAME_DATA)
+        memcpy(self.template.shuffle, <const char *> shuffle, 16)
+        self.template.incarnation = incarnation
+        self.template.map = map
+        self.template.epoch = epoch
+        self.template.attempt = attempt
+
+    def stamp(self, frame: Frame, generation: int) -> None:
+        """Make `frame` the next of this stream, for a group placed at `generation`, and seal it."""
+        cdef Frame stamped = frame
+        cdef frame_header_t *h = &stamped.header
+        memcpy(h.shuffle, self.template.shuffle, 16)
+        h.incarnation = self.template.incarnation
+        h.map = self.template.map
+        h.epoch = self.template.epoch
+        h.attempt = self.template.attempt
+        h.generation = generation
+        h.number = <uint32_t> self.frames
+        stamped.seal()
+        self.frames += 1
+        self.rows += h.rows
+        self.payload_bytes += h.length
+        self.crc_sum += h.payload_crc
+        self.key_digest += h.value
