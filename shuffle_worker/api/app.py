@@ -43,15 +43,11 @@ def build_app(operations: Sequence[Operation], tokens: tuple[str, ...], version:
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
-    routes = [
-        Route(path, _endpoint(methods, tokens), methods=list(methods)) for path, methods in by_path.items()
-    ]
+    routes = [Route(path, _endpoint(methods, tokens), methods=list(methods)) for path, methods in by_path.items()]
     return Starlette(routes=[*routes, Route("/openapi.json", openapi)])
 
 
-def _endpoint(
-    methods: dict[str, Operation], tokens: tuple[str, ...]
-) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(methods: dict[str, Operation], tokens: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         operation = methods.get(request.method) or methods["GET"]
         if not operation.open and (refusal := _refusal(request, tokens)):
@@ -90,7 +86,7 @@ def _refusal(request: Request, tokens: tuple[str, ...]) -> Response | None:
     if not tokens:
         return None
     given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-    if any([hmac.compare_digest(given, token.encode()) for token in tokens]):
+    if any(hmac.compare_digest(given, token.encode()) for token in tokens):
         return None
     return _error(401, "wrong token: send the cluster's token as `Authorization: Bearer ...`")
 

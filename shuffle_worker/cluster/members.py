@@ -97,9 +97,7 @@ class ClusterCoordinator:
     def eligible(self, now: float) -> list[Member]:
         """Who may be given new partitions: neither draining nor suspect."""
         return [
-            seen.member
-            for seen in self._seen.values()
-            if not seen.drained and now - seen.heard_at < self.suspect_s
+            seen.member for seen in self._seen.values() if not seen.drained and now - seen.heard_at < self.suspect_s
         ]
 
     def member(self, name: str) -> Member:

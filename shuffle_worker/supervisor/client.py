@@ -44,5 +44,3 @@ class WorkerClient:
         raise {400: UserError, 404: UserError, 422: UserError, 409: Fenced}.get(status, PeerError)(
             message or f"{where} answered {status} to {method} {path}"
         )
-
-

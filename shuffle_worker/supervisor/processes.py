@@ -63,7 +63,7 @@ class WorkerProcess:
             "OMP_NUM_THREADS": "1",
         }
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "shuffle_worker.main"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -85,7 +85,9 @@ class WorkerProcess:
         deadline = time.monotonic() + timeout_s
         while not self._ready_path.exists():
             if not self.running:
-                raise PeerLost(f"worker {self.name} ended with {self.ending()} before it was ready: {self.last_words()}")
+                raise PeerLost(
+                    f"worker {self.name} ended with {self.ending()} before it was ready: {self.last_words()}"
+                )
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"worker {self.name} was not ready within {timeout_s:g} s: {self.last_words()}")
             time.sleep(0.005)

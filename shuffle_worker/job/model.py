@@ -1,0 +1,30 @@
+"""What a supervisor and a worker say to each other about jobs. Pure; the HTTP API's types."""
+
+from typing import Any
+
+import msgspec
+
+from shuffle_worker.cluster.members import Member
+
+
+class CommitOrder(msgspec.Struct, frozen=True, rename="camel"):
+    """The supervisor's decision to publish exactly the manifest of this digest."""
+
+    epoch: int
+    digest: str
+
+
+class JobOrder(msgspec.Struct, frozen=True, rename="camel"):
+    """*Be the coordinator of this job, with these members, at this epoch.*"""
+
+    uid: str
+    epoch: int
+    manifest: dict[str, Any]
+    members: tuple[Member, ...]
+    membership_version: int = 1
+    commit: CommitOrder | None = None
+
+
+class CancelOrder(msgspec.Struct, frozen=True, rename="camel"):
+    epoch: int
+    reason: str = "cancelled"
