@@ -1,0 +1,20 @@
+"""What `shufflectl run` was told about the machine: how many workers, how much memory, which disks. Pure data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_MEMORY_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The resources of one embedded job.
+
+    `memory_bytes` is the total of all processes. No `spill_dirs`: the supervisor makes one in the machine's
+    temporary folder. `work_dir`: where it keeps logs and its record; one of its own, removed at the end, if None.
+    """
+
+    workers: int = 2
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    spill_dirs: tuple[Path, ...] = ()
+    work_dir: Path | None = None
