@@ -37,6 +37,8 @@ typedef struct buffer_pool {
     int64_t keep_bytes;   /* the most that the free lists may hold */
     int64_t live_bytes;   /* in buffers that somebody holds */
     int64_t live_count;
+    void (*freed)(void *context); /* called, with no lock held, after a buffer was given back; may be NULL */
+    void *freed_context;
 } buffer_pool_t;
 
 static inline void buffer_release_memory(buffer_t *b) {
@@ -50,6 +52,21 @@ static inline buffer_pool_t *buffer_pool_new(int64_t keep_bytes) {
     if (pthread_mutex_init(&pool->lock, NULL) != 0) { free(pool); return NULL; }
     pool->keep_bytes = keep_bytes;
     return pool;
+}
+
+/* Whom to tell of buffers given back. Call before the pool is shared, and never free `context`. */
+static inline void buffer_pool_on_freed(buffer_pool_t *pool, void (*freed)(void *context), void *context) {
+    pthread_mutex_lock(&pool->lock);
+    pool->freed = freed;
+    pool->freed_context = context;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static inline void buffer_pool_usage(buffer_pool_t *pool, int64_t *live_bytes, int64_t *kept_bytes) {
+    pthread_mutex_lock(&pool->lock);
+    *live_bytes = pool->live_bytes;
+    *kept_bytes = pool->kept_bytes;
+    pthread_mutex_unlock(&pool->lock);
 }
 
 /* Give the free lists' memory back to the system, down to `keep` bytes. */
@@ -121,6 +138,8 @@ static inline void buffer_unref(buffer_t *b) {
     buffer_pool_t *pool = b->pool;
     int keep;
     pthread_mutex_lock(&pool->lock);
+    void (*freed)(void *context) = pool->freed;
+    void *context = pool->freed_context;
     pool->live_bytes -= b->capacity;
     pool->live_count -= 1;
     keep = b->size_class >= 0 && pool->kept_bytes + b->capacity <= pool->keep_bytes;
@@ -131,6 +150,7 @@ static inline void buffer_unref(buffer_t *b) {
     }
     pthread_mutex_unlock(&pool->lock);
     if (!keep) buffer_release_memory(b);
+    if (freed != NULL) freed(context);
 }
 
 #endif

@@ -18,6 +18,8 @@ cdef extern from "buffer.h" nogil:
 
     buffer_pool_t *buffer_pool_new(int64_t keep_bytes)
     void buffer_pool_trim(buffer_pool_t *pool, int64_t keep)
+    void buffer_pool_on_freed(buffer_pool_t *pool, void (*freed)(void *context) noexcept nogil, void *context)
+    void buffer_pool_usage(buffer_pool_t *pool, int64_t *live_bytes, int64_t *kept_bytes)
     int64_t buffer_capacity_for(int64_t size, int *size_class)
     buffer_t *buffer_new(buffer_pool_t *pool, int64_t size)
     void buffer_ref(buffer_t *b)
