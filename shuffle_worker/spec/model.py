@@ -17,7 +17,15 @@ MANAGER = "shuffle-operator.dev/operator"
 MAX_PARTITIONS = 65_536
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=DNS_LABEL)]
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=63,
+        pattern=DNS_LABEL,
+        extra={"means": "lower-case letters, digits and dashes, with a letter or digit at both ends"},
+    ),
+]
 Column = Annotated[str, Meta(min_length=1, max_length=1024)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Scalar = bool | int | float | Annotated[str, Meta(max_length=65_536)] | None
