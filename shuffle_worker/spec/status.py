@@ -11,6 +11,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+REFUSED = "Refused"
+"""The reason of a Failed condition when the user can mend it and a retry cannot: `shufflectl run` then ends with 2."""
+
 
 class Phase(StrEnum):
     """For display; machines read the conditions."""
@@ -119,6 +122,12 @@ class JobStatus(_Part, frozen=True):
     conditions: Annotated[tuple[Condition, ...], Meta(description="One of each type.", max_length=16)] = ()
     commit: Annotated[CommitRecord | None, Meta(description="Set before the output is published.")] = None
     observed_generation: Annotated[int, Meta(description="The generation of the spec this speaks of.", ge=0)] = 0
+
+    @property
+    def refused(self) -> bool:
+        """Failed for a reason that lies in the manifest, the input or the output."""
+        failed = condition_of(self, "Failed")
+        return failed is not None and failed.status is ConditionStatus.TRUE and failed.reason == REFUSED
 
 
 def digest64(value: int) -> str:

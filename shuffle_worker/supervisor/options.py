@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+DEFAULT_WORKERS = 2
 DEFAULT_MEMORY_BYTES = 2 << 30
 
 
@@ -11,10 +12,9 @@ class RunOptions:
     """The resources of one embedded job.
 
     `memory_bytes` is the total of all processes. No `spill_dirs`: the supervisor makes one in the machine's
-    temporary folder. `work_dir`: where it keeps logs and its record; one of its own, removed at the end, if None.
+    temporary folder.
     """
 
-    workers: int = 2
+    workers: int = DEFAULT_WORKERS
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     spill_dirs: tuple[Path, ...] = ()
-    work_dir: Path | None = None

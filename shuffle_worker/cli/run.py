@@ -1,0 +1,78 @@
+"""`shufflectl run`: an embedded job, its progress on standard error and its result on standard output."""
+
+import sys
+
+import msgspec
+
+from shuffle_worker.cli.exits import Exit
+from shuffle_worker.cli.faults import exit_of, report
+from shuffle_worker.cli.manifest import read_job
+from shuffle_worker.cli.progress import make_progress
+from shuffle_worker.cli.summary import summary_lines
+from shuffle_worker.errors import ShuffleError, UserError
+from shuffle_worker.spec.model import ShuffleJob
+from shuffle_worker.spec.problems import ManifestError
+from shuffle_worker.spec.rules import embedded_notes, embedded_problems
+from shuffle_worker.spec.status import REFUSED, Condition, ConditionStatus, JobStatus, Phase
+from shuffle_worker.supervisor.options import RunOptions
+
+
+def run(filename: str, options: RunOptions, output: str, quiet: bool) -> Exit:
+    name = filename
+    try:
+        job = read_embedded_job(filename)
+        name = job.metadata.name
+        status = _run_shown(job, options, quiet)
+    except ShuffleError as error:
+        if output == "json":
+            print_json(_status_of(error))
+        return report(error, name)
+    if output == "json":
+        print_json(status)
+    elif status.phase is Phase.COMPLETE:
+        print("\n".join(summary_lines(job, status)))
+    if status.phase is Phase.COMPLETE:
+        return Exit.DONE
+    return report(_error_of(status), name)
+
+
+def read_embedded_job(filename: str) -> ShuffleJob:
+    """The job, if it can run without a cluster; what then means nothing is said on standard error.
+
+    :raises ManifestError: it is wrong, or asks for what only the operator does.
+    """
+    job = read_job(filename)
+    problems = list(embedded_problems(job.spec))
+    if problems:
+        raise ManifestError(filename, problems)
+    for note in embedded_notes(job.spec):
+        print(f"note: {note}", file=sys.stderr)
+    return job
+
+
+def print_json(value: object) -> None:
+    """An object of the model, as JSON for people and machines."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _run_shown(job: ShuffleJob, options: RunOptions, quiet: bool) -> JobStatus:
+    from shuffle_worker.supervisor.run import run_job
+
+    with make_progress(job.metadata.name, quiet) as progress:
+        return run_job(job, options, progress.show)
+
+
+def _status_of(error: ShuffleError) -> JobStatus:
+    """The status of a job that ended in an error before anybody could write one."""
+    code = exit_of(error)
+    reason = {Exit.REFUSED: REFUSED, Exit.CANCELLED: "Cancelled"}.get(code, type(error).__name__)
+    return JobStatus(
+        phase=Phase.CANCELLED if code is Exit.CANCELLED else Phase.FAILED,
+        message=str(error),
+        conditions=(Condition("Failed", ConditionStatus.TRUE, reason, str(error)),),
+    )
+
+
+def _error_of(status: JobStatus) -> ShuffleError:
+    """The error that a worker put into words."""
+    return UserError(status.message) if status.refused else ShuffleError(status.message)
