@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from shuffle_worker.cluster.members import Member
+from shuffle_worker.spec.status import JobStatus
 
 
 class CommitOrder(msgspec.Struct, frozen=True, rename="camel"):
@@ -28,3 +29,13 @@ class JobOrder(msgspec.Struct, frozen=True, rename="camel"):
 class CancelOrder(msgspec.Struct, frozen=True, rename="camel"):
     epoch: int
     reason: str = "cancelled"
+
+
+class JobView(msgspec.Struct, frozen=True, rename="camel"):
+    """One job as its coordinator sees it. `prepared` is the digest of the manifest that waits for the commit."""
+
+    uid: str
+    epoch: int
+    version: int
+    status: JobStatus
+    prepared: str | None = None
