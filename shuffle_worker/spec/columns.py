@@ -135,6 +135,12 @@ def _typed_values(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
         return pa.array([None if value is None else value.encode() for value in values], type_)
     if pa.types.is_temporal(type_) and any(not isinstance(value, str) for value in given):
         raise TypeError("a time is written as text")
+    if pa.types.is_time(type_):
+        # Arrow parses times of a day only as part of a timestamp.
+        moments = [None if value is None else f"1970-01-01 {value}" for value in values]
+        return pa.array(moments, pa.string()).cast(pa.timestamp(type_.unit)).cast(type_)
+    if pa.types.is_integer(type_) and any(isinstance(value, float) and not value.is_integer() for value in given):
+        raise ValueError("a fraction among whole numbers")  # Arrow would cut it off
     if pa.types.is_decimal(type_) or any(isinstance(value, str) for value in given):
         return pa.array([None if value is None else str(value) for value in values], pa.string()).cast(type_)
     return pa.array(values, type_)

@@ -18,11 +18,20 @@ _DIGITS = {"32": 9, "64": 18, "128": 38, "256": 76}
 
 def is_key_type(name: str) -> bool:
     """Whether a key may be cast to it."""
-    decimal = DECIMAL.fullmatch(name)
-    if decimal:
-        precision, scale = int(decimal[2]), int(decimal[3])
-        return 1 <= precision <= _DIGITS[decimal[1]] and scale <= precision
+    if DECIMAL.fullmatch(name):
+        return not decimal_fault(name)
     return name in _SIMPLE or name in _TIMED or TIMESTAMP.fullmatch(name) is not None
+
+
+def decimal_fault(name: str) -> str:
+    """What is wrong with a decimal's digits, as a remedy; empty for none, and for what is no decimal."""
+    match = DECIMAL.fullmatch(name)
+    if match is None:
+        return ""
+    most, precision, scale = _DIGITS[match[1]], int(match[2]), int(match[3])
+    if not 1 <= precision <= most:
+        return f"a decimal{match[1]} has 1 to {most} digits, not {precision}"
+    return f"of {precision} digits, {scale} cannot be after the point" if scale > precision else ""
 
 
 def known_key_types() -> tuple[str, ...]:

@@ -94,8 +94,9 @@ def _find_job(text: str, name: str) -> object:
         mark = error.problem_mark or error.context_mark
         at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ManifestError(name, [Problem(at, error.problem or "not YAML", "mend the YAML")]) from None
-    except yaml.YAMLError as error:
-        raise ManifestError(name, [Problem("", " ".join(str(error).split()), "mend the YAML")]) from None
+    except yaml.reader.ReaderError as error:
+        fault = f"the character U+{error.character:04X} is not allowed"
+        raise ManifestError(name, [Problem(f"character {error.position + 1}", fault, "remove it")]) from None
     if not documents:
         raise ManifestError(name, [Problem("", "is empty", f"write a {KIND} of {API_VERSION}")])
     jobs = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]

@@ -49,8 +49,14 @@ def reads(pattern: str, path: str) -> bool:
 
 
 def _covers(wanted: list[str], parts: list[str]) -> bool:
-    if not wanted:
-        return True
-    if wanted[0] == "**":
-        return any(_covers(wanted[1:], parts[skip:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], wanted[0]) and _covers(wanted[1:], parts[1:])
+    """Whether the pattern's parts match all parts or the first few. Keeps the set of places in the path that the
+    pattern may have reached, so that many `**` cost no more than one."""
+    reached = {0}
+    for want in wanted:
+        if want == "**":
+            reached = set(range(min(reached), len(parts) + 1))
+        else:
+            reached = {at + 1 for at in reached if at < len(parts) and fnmatchcase(parts[at], want)}
+        if not reached:
+            return False
+    return True

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from shuffle_worker.spec import paths
-from shuffle_worker.spec.keytypes import is_key_type, known_key_types
+from shuffle_worker.spec.keytypes import decimal_fault, is_key_type, known_key_types
 from shuffle_worker.spec.model import (
     MANAGER,
     HashFunction,
@@ -80,7 +80,7 @@ def shuffle_problems(shuffle: Shuffle) -> Iterator[Problem]:
             yield Problem(f"{at}.{option}", f"only a {owner} shuffle takes it, and this is {shuffle.type}", "remove it")
     for index, key in enumerate(keys):
         if key.cast is not None and not is_key_type(key.cast):
-            remedy = did_you_mean(key.cast, known_key_types(), "use one of")
+            remedy = decimal_fault(key.cast) or did_you_mean(key.cast, known_key_types(), "use one of")
             yield Problem(f"{at}.keys[{index}].as", f"{quoted(key.cast)} is not a type that a key can have", remedy)
         if shuffle.type is not ShuffleType.RANGE and (key.order, key.nulls) != (Order.ASCENDING, Nulls.LAST):
             yield Problem(
@@ -154,18 +154,19 @@ def _range_problems(shuffle: Shuffle) -> Iterator[Problem]:
     keys = shuffle.key_columns
     if shuffle.range is not None and shuffle.range.sample_rows is not None:
         yield Problem("spec.shuffle.range.sampleRows", "boundaries are given, nothing is sampled", "remove one of them")
-    if len(boundaries) != shuffle.partitions - 1:
+    cuts = shuffle.partitions - 1
+    if len(boundaries) != cuts:
         yield Problem(
             at,
-            f"{shuffle.partitions} partitions have {shuffle.partitions - 1} boundaries, not {len(boundaries)}",
-            f"give {shuffle.partitions - 1}, or set partitions to {len(boundaries) + 1}",
+            f"{_count(shuffle.partitions, 'partition')} take {cuts} boundaries, not {len(boundaries)}",
+            f"give {cuts}, or set partitions to {len(boundaries) + 1}",
         )
     uneven = [index for index, boundary in enumerate(boundaries) if len(boundary) != len(keys)]
     if uneven and keys:
         index = uneven[0]
         yield Problem(
             f"{at}[{index}]",
-            f"has {len(boundaries[index])} values for {len(keys)} keys",
+            f"has {_count(len(boundaries[index]), 'value')} for {_count(len(keys), 'key')}",
             "give one value for each key, in the order of the keys",
         )
     elif not uneven and all(_are_numbers([boundary[key] for boundary in boundaries]) for key in range(len(keys))):
@@ -173,6 +174,10 @@ def _range_problems(shuffle: Shuffle) -> Iterator[Problem]:
         fault = boundaries_out_of_order(boundaries, [(key.order, key.nulls) for key in keys])
         if fault:
             yield order_problem(at, fault)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _are_numbers(values: Sequence[Scalar]) -> bool:

@@ -87,20 +87,23 @@ class _Walk:
             remedy = did_you_mean(name, known, "the fields here are")
         self._report(_member(at, name), "unknown field", remedy)
 
-    def _choice(self, value: object, choices: list[str], at: str) -> None:
-        if value not in choices:
-            few = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-            guess = nearest(str(value), choices) if len(choices) > 1 else None
-            remedy = f"did you mean {guess}?" if guess else f"write {few}"
-            self._report(at, f"{quoted(value)} is not {few}", remedy)
+    def _choice(self, value: str, choices: list[str], at: str) -> None:
+        if value in choices:
+            return
+        if len(choices) == 1:
+            self._report(at, f"{quoted(value)} is not {choices[0]}", f"write {choices[0]}")
+            return
+        guess = nearest(value, choices)
+        remedy = f"did you mean {guess}?" if guess else "write one of these"
+        self._report(at, f"{quoted(value)} is not one of {', '.join(choices)}", remedy)
 
     def _length(self, value: Any, expected: Any, at: str) -> bool:
         least, most, count = expected.min_length, expected.max_length, len(value)
-        unit = "characters" if isinstance(value, str) else "entries"
+        one, many = ("character", "characters") if isinstance(value, str) else ("entry", "entries")
         if least is not None and count < least:
-            self._report(at, "empty" if count == 0 else f"has {count} {unit}", f"expected at least {least}")
+            self._report(at, "empty", f"expected at least {least} {one if least == 1 else many}")
         elif most is not None and count > most:
-            self._report(at, f"has {count} {unit}", f"expected at most {most}")
+            self._report(at, f"has {count} {many}", f"expected at most {most}")
         else:
             return True
         return False
@@ -161,7 +164,7 @@ def _fits(value: object, type_: inspect.Type) -> bool:
         case inspect.StructType() | inspect.DictType():
             return isinstance(value, Mapping)
         case inspect.VarTupleType():
-            return isinstance(value, list)
+            return isinstance(value, list | tuple)
         case other:
             raise InternalError(f"the manifest's model uses a type that its checks do not know: {other}")
 
@@ -212,7 +215,7 @@ def _kind(value: object) -> str:
             return f"the number {quoted(value)}"
         case str():
             return f"the text {quoted(value)}"
-        case list():
+        case list() | tuple():
             return "a list"
         case Mapping():
             return "an object"
