@@ -45,7 +45,7 @@ ctypedef struct budget_t:
     int denied                  # credit was refused since the last wake (atomic)
     int stuck                   # no spill directory takes anything
     int closed
-    void (*waker)(void *context) noexcept nogil     # memory was freed after `denied`; called with locks held: do little
+    void (*waker)(void *context) noexcept nogil     # see Receiver.attach
     void *waker_context
 
 
@@ -59,11 +59,13 @@ cdef void budget_made(budget_t *b, int64_t bytes) noexcept nogil
 cdef buffer_t *budget_buffer(budget_t *b, int stage, int64_t size, int64_t deadline_ns, int *fault) noexcept nogil
 # Wait until memory is below the inbox's ceiling, or nothing could be spilled anyway.
 cdef int budget_settle(budget_t *b, int64_t deadline_ns) noexcept nogil
-# Credit for up to `wanted` bytes of payload; what was granted.
+# Credit for up to `wanted` bytes of payload; what was granted, or GRANT_TOO_LARGE. See receiver.pxd.
 cdef int64_t budget_grant(budget_t *b, int64_t wanted, bint alone) noexcept nogil
 cdef void budget_ungrant(budget_t *b, int64_t bytes) noexcept nogil
-# Turn credit into a buffer of the frame that came under it. NULL: no memory, see *fault; the credit stays.
-cdef buffer_t *budget_redeem(budget_t *b, int64_t length, int *fault) noexcept nogil
+# Turn credit into a buffer for the frame that came under it. NULL: there is none, and the credit stays.
+cdef buffer_t *budget_redeem(budget_t *b, int64_t length) noexcept nogil
+# Call the waker.
+cdef void budget_wake(budget_t *b) noexcept nogil
 # Add to what is not in buffers: indexes, files on tmpfs.
 cdef void budget_charge(budget_t *b, int64_t bytes) noexcept nogil
 # Tell of frames that could be spilled now (or, with fewer bytes, that are gone).

@@ -41,6 +41,10 @@ class Budget:
 
         :raises AdmissionError: they can never fit. :raises DeadlineExceeded: names what held the memory.
         """
+    def figures(self) -> str:
+        """What holds the memory, for messages."""
+    def snapshot(self) -> dict[str, int]:
+        """Every counter, read at one moment."""
     @property
     def used_bytes(self) -> int: ...
     @property

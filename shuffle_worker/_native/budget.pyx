@@ -13,6 +13,7 @@ from shuffle_worker._native.monitor cimport (
     atomic_get, atomic_get64, atomic_set, atomic_set64, atomic_swap, deadline_in, monitor_init, monitor_lock,
     monitor_notify, monitor_unlock, monitor_wait, monotonic_ns,
 )
+from shuffle_worker._native.receiver cimport GRANT_TOO_LARGE, frame_credit
 
 from shuffle_worker.errors import AdmissionError, Cancelled, DeadlineExceeded, DiskFull, InternalError
 from shuffle_worker.quantity import format_bytes
@@ -23,8 +24,7 @@ cdef enum:
     DENIED_BY_MEMORY = 2
     # A buffer of n bytes takes up to 2n: capacities are powers of two.
     COST = 2
-
-cdef int64_t FOREVER = <int64_t> 1 << 62
+    LEAST_GRANT = 256 << 10     # less is not worth a message, unless it is all that was asked for
 
 
 cdef inline int64_t _beside_buffers(const budget_t *b) noexcept nogil:
@@ -62,10 +62,7 @@ cdef void _freed(void *context) noexcept nogil:
         monitor_notify(&b.monitor)
         monitor_unlock(&b.monitor)
     if atomic_get(&b.denied) and atomic_swap(&b.denied, 0):
-        monitor_lock(&b.monitor)
-        if b.waker != NULL:
-            b.waker(b.waker_context)
-        monitor_unlock(&b.monitor)
+        budget_wake(b)
 
 
 cdef int _wait_once(budget_t *b, int64_t since_ns, int64_t deadline_ns) noexcept nogil:
@@ -170,10 +167,12 @@ cdef int budget_settle(budget_t *b, int64_t deadline_ns) noexcept nogil:
 
 cdef int64_t budget_grant(budget_t *b, int64_t wanted, bint alone) noexcept nogil:
     cdef int64_t room, cap, granted = 0
-    if wanted <= 0 or wanted > b.limit_bytes:
-        return 0
+    if wanted > b.ceiling[STAGE_INBOX] // COST:
+        if alone:
+            return GRANT_TOO_LARGE
+        wanted = b.ceiling[STAGE_INBOX] // COST
     monitor_lock(&b.monitor)
-    if not b.closed:
+    if not b.closed and wanted > 0:
         room = (b.ceiling[STAGE_INBOX] - _used(b)) // COST
         cap = (b.credit_cap - b.reserved) // COST
         if alone:
@@ -181,7 +180,9 @@ cdef int64_t budget_grant(budget_t *b, int64_t wanted, bint alone) noexcept nogi
             if wanted <= room and (wanted <= cap or b.reserved == 0):
                 granted = wanted
         else:
-            granted = max(min(wanted, min(room, cap)), 0)
+            granted = min(wanted, min(room, cap))
+            if granted < min(wanted, <int64_t> LEAST_GRANT):
+                granted = 0
         if granted < wanted:
             atomic_set(&b.denied, DENIED_BY_MEMORY if room < wanted else DENIED_BY_CAP)
             monitor_notify(&b.monitor)
@@ -197,36 +198,38 @@ cdef void budget_ungrant(budget_t *b, int64_t bytes) noexcept nogil:
     _freed(b)
 
 
-cdef buffer_t *budget_redeem(budget_t *b, int64_t length, int *fault) noexcept nogil:
+cdef buffer_t *budget_redeem(budget_t *b, int64_t length) noexcept nogil:
     cdef int size_class
     cdef int64_t capacity = buffer_capacity_for(length, &size_class)
-    cdef int64_t credit, excess
-    fault[0] = BUDGET_TOO_LARGE
-    if capacity < 0 or capacity > b.limit_bytes:
+    cdef int64_t credit = frame_credit(length) * COST
+    cdef bint held
+    if capacity < 0:
         return NULL
     monitor_lock(&b.monitor)
-    credit = min(length * COST, b.reserved)
-    # Only frames far smaller than a page cost more than their credit.
-    excess = capacity - credit
-    fault[0] = BUDGET_OK
-    if excess > 0 and not _fits(b, STAGE_INBOX, excess):
-        fault[0] = BUDGET_DEADLINE
-        atomic_set(&b.denied, DENIED_BY_MEMORY)
-        monitor_notify(&b.monitor)
-    else:
+    held = b.reserved >= credit
+    if held:
+        _make_room(b, 0)        # what was reserved for it is room enough
         b.reserved -= credit
-        _make_room(b, capacity)
         b.pending += capacity
     monitor_unlock(&b.monitor)
-    if fault[0] != BUDGET_OK:
+    if not held:
         return NULL
     cdef buffer_t *buffer = buffer_new(b.pool, length)
-    budget_made(b, capacity)
+    monitor_lock(&b.monitor)
+    b.pending -= capacity
     if buffer == NULL:
-        fault[0] = BUDGET_NO_MEMORY
-    elif atomic_get(&b.denied) == DENIED_BY_CAP:
-        _freed(b)
+        b.reserved += credit
+    monitor_unlock(&b.monitor)
+    if atomic_get(&b.denied):
+        _freed(b)               # a buffer takes less than its credit
     return buffer
+
+
+cdef void budget_wake(budget_t *b) noexcept nogil:
+    monitor_lock(&b.monitor)
+    if b.waker != NULL:
+        b.waker(b.waker_context)
+    monitor_unlock(&b.monitor)
 
 
 cdef void budget_charge(budget_t *b, int64_t bytes) noexcept nogil:

@@ -2,48 +2,12 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, NamedTuple
 
 from shuffle_worker._native.budget import Budget, Permit
 from shuffle_worker._native.frame import Frame
 from shuffle_worker._native.receiver import Receiver
 from shuffle_worker.store.limits import ShuffleLimits, StoreLimits
-
-Verdict = int
-
-class Notice(NamedTuple):
-    """`kind` is complete, broken, disk_full or corrupt; the stream's fields are 0 for disk_full."""
-
-    kind: Literal["complete", "broken", "disk_full"]
-    shuffle: bytes
-    map: int
-    epoch: int
-    attempt: int
-    detail: str
-
-class Counts(NamedTuple):
-    """What has arrived of one stream. `crc_sum` and `value_sum` are sums mod 2^64 over its frames."""
-
-    state: Literal["open", "broken", "won"]
-    frames: int
-    rows: int
-    bytes: int
-    crc_sum: int
-    value_sum: int
-    expected: int | None
-
-class Ready(NamedTuple):
-    group: int
-    rows: int
-    bytes: int
-    sealed: bool
-
-class Taken(NamedTuple):
-    """`last`: the group is sealed and nothing is left of it."""
-
-    group: int
-    frames: list[Frame]
-    last: bool
+from shuffle_worker.store.views import Counts, Notice, Ready, Taken
 
 class Store(Receiver):
     """Inbox, accounting, spill and hand-out of one process. Every method is thread-safe.
@@ -59,7 +23,10 @@ class Store(Receiver):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def close(self) -> None:
-        """Stop the spill thread, wake every waiter with Cancelled, free all memory and segment files. Idempotent."""
+        """Stop the spill thread, wake every waiter with Cancelled, free all memory and segment files. Idempotent.
+
+        The budget is closed with it. Frames handed out stay readable.
+        """
     # shuffles and what fences
     def open_shuffle(self, uid: bytes, epoch: int, limits: ShuffleLimits = ...) -> None:
         """Idempotent for an open shuffle at the same or a newer epoch. :raises Fenced: it was closed."""
@@ -80,13 +47,13 @@ class Store(Receiver):
         :raises Fenced: the shuffle is at a newer epoch.
         """
     # streams
-    def put(self, frame: Frame, deadline_s: float) -> Verdict:
-        """Take a frame of a mapper in this process, whose payload is already in a buffer of this budget's pool.
+    def put(self, frame: Frame, deadline_s: float) -> int:
+        """A verdict (VERDICT_ in receiver.pxd) on a frame of a mapper in this process, whose payload is already in a buffer of this budget's pool.
 
         Blocks, without the GIL, while memory is above the limit.
         :raises DeadlineExceeded: names the figures. :raises DiskFull: no spill directory takes what is held.
         """
-    def offer(self, frame: Frame) -> Verdict:
+    def offer(self, frame: Frame) -> int:
         """The same without waiting and without a look at the budget: the rules of the inbox alone."""
     def expect(self, uid: bytes, map: int, epoch: int, attempt: int, frames: int) -> None:
         """Queue a notice as soon as the stream has that many frames (now, if it has them already)."""
@@ -123,7 +90,7 @@ class Store(Receiver):
     def wait_ready(self, uid: bytes, deadline_s: float) -> bool:
         """Wait until take_ready would not block; False when the deadline passed first."""
     def ready(self, uid: bytes) -> list[Ready]: ...
-    def peek(self, uid: bytes, group: int, position: int, max_bytes: int) -> list[Frame]:
+    def peek(self, uid: bytes, group: int, position: int, max_bytes: int, deadline_s: float = 60.0) -> list[Frame]:
         """Ready frames from `position` (counted from the group's first) on, left where they are; [] at the end."""
     # memory
     def permit(self, bytes: int, deadline_s: float, what: str, sink: bool = False) -> Permit:
