@@ -48,7 +48,7 @@ class Store(Receiver):
         """
     # streams
     def put(self, frame: Frame, deadline_s: float) -> int:
-        """A verdict (VERDICT_ in receiver.pxd) on a frame of a mapper in this process, whose payload is already in a buffer of this budget's pool.
+        """Take a frame of a mapper in this process; its payload is in a buffer of this budget's pool. A verdict.
 
         Blocks, without the GIL, while memory is above the limit.
         :raises DeadlineExceeded: names the figures. :raises DiskFull: no spill directory takes what is held.
