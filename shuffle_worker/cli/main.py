@@ -178,9 +178,12 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _version(_: argparse.Namespace) -> int:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    print(f"shufflectl {version('shuffle-operator')}")
+    try:
+        print(f"shufflectl {version('shuffle-operator')}")
+    except PackageNotFoundError:
+        print("shufflectl, from a source tree that was not installed")
     return Exit.DONE
 
 

@@ -4,11 +4,14 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from shuffle_worker.cli.figures import format_rows, format_seconds
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.spec.status import JobStatus, Phase
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LINE_EVERY_S = 5.0
 
@@ -98,10 +101,11 @@ class LineProgress:
 
 
 class LiveProgress:
-    """A bar that is redrawn in place and removed at the end."""
+    """A bar with a line of details, redrawn in place and removed at the end."""
 
     def __init__(self, name: str, stream: TextIO) -> None:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
@@ -111,19 +115,25 @@ class LiveProgress:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[details]}", style="dim"),
-            console=Console(file=stream),
-            transient=True,
         )
-        self._task = self._bar.add_task(name, total=100, phase="Starting", details="")
+        self._task = self._bar.add_task(name, total=100, phase="Starting")
+        self._details = ""
+        self._live = Live(console=Console(file=stream), get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def show(self, status: JobStatus) -> None:
         done = float(status.progress.rstrip("%") or 0)
-        self._bar.update(self._task, completed=done, phase=str(status.phase), details=describe(status))
+        self._bar.update(self._task, completed=done, phase=str(status.phase))
+        self._details = describe(status)
+
+    def _render(self) -> "RenderableType":
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._bar, Text(f"  {self._details}", style="dim", no_wrap=True, overflow="ellipsis"))

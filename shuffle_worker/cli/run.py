@@ -9,7 +9,7 @@ from shuffle_worker.cli.faults import exit_of, report
 from shuffle_worker.cli.manifest import read_job
 from shuffle_worker.cli.progress import make_progress
 from shuffle_worker.cli.summary import summary_lines
-from shuffle_worker.errors import ShuffleError, UserError
+from shuffle_worker.errors import Cancelled, ShuffleError, UserError
 from shuffle_worker.spec.model import ShuffleJob
 from shuffle_worker.spec.problems import ManifestError
 from shuffle_worker.spec.rules import embedded_notes, embedded_problems
@@ -27,13 +27,16 @@ def run(filename: str, options: RunOptions, output: str, quiet: bool) -> Exit:
         if output == "json":
             print_json(_status_of(error))
         return report(error, name)
+    return conclude(job, status, output)
+
+
+def conclude(job: ShuffleJob, status: JobStatus, output: str) -> Exit:
+    """Show the last status of a job; the exit status it stands for."""
     if output == "json":
         print_json(status)
     elif status.phase is Phase.COMPLETE:
         print("\n".join(summary_lines(job, status)))
-    if status.phase is Phase.COMPLETE:
-        return Exit.DONE
-    return report(_error_of(status), name)
+    return Exit.DONE if status.phase is Phase.COMPLETE else report(_error_of(status), job.metadata.name)
 
 
 def read_embedded_job(filename: str) -> ShuffleJob:
@@ -75,4 +78,6 @@ def _status_of(error: ShuffleError) -> JobStatus:
 
 def _error_of(status: JobStatus) -> ShuffleError:
     """The error that a worker put into words."""
+    if status.phase is Phase.CANCELLED:
+        return Cancelled(status.message)
     return UserError(status.message) if status.refused else ShuffleError(status.message)
