@@ -1,18 +1,13 @@
 """`shufflectl run`: an embedded job, its progress on standard error and its result on standard output."""
 
-import sys
-
-import msgspec
-
 from shuffle_worker.cli.exits import Exit
 from shuffle_worker.cli.faults import exit_of, report
-from shuffle_worker.cli.manifest import read_job
+from shuffle_worker.cli.manifest import read_embedded_job
+from shuffle_worker.cli.output import print_json
 from shuffle_worker.cli.progress import make_progress
 from shuffle_worker.cli.summary import summary_lines
 from shuffle_worker.errors import Cancelled, ShuffleError, UserError
 from shuffle_worker.spec.model import ShuffleJob
-from shuffle_worker.spec.problems import ManifestError
-from shuffle_worker.spec.rules import embedded_notes, embedded_problems
 from shuffle_worker.spec.status import REFUSED, Condition, ConditionStatus, JobStatus, Phase
 from shuffle_worker.supervisor.options import RunOptions
 
@@ -37,25 +32,6 @@ def conclude(job: ShuffleJob, status: JobStatus, output: str) -> Exit:
     elif status.phase is Phase.COMPLETE:
         print("\n".join(summary_lines(job, status)))
     return Exit.DONE if status.phase is Phase.COMPLETE else report(_error_of(status), job.metadata.name)
-
-
-def read_embedded_job(filename: str) -> ShuffleJob:
-    """The job, if it can run without a cluster; what then means nothing is said on standard error.
-
-    :raises ManifestError: it is wrong, or asks for what only the operator does.
-    """
-    job = read_job(filename)
-    problems = list(embedded_problems(job.spec))
-    if problems:
-        raise ManifestError(filename, problems)
-    for note in embedded_notes(job.spec):
-        print(f"note: {note}", file=sys.stderr)
-    return job
-
-
-def print_json(value: object) -> None:
-    """An object of the model, as JSON for people and machines."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _run_shown(job: ShuffleJob, options: RunOptions, quiet: bool) -> JobStatus:

@@ -5,11 +5,13 @@ import os
 import re
 import select
 
+import msgspec
 import pytest
 
 from shuffle_worker.cli.exits import Exit
 from shuffle_worker.cli.faults import error_lines, exit_of
 from shuffle_worker.cli.figures import format_rows, format_seconds, histogram
+from shuffle_worker.cli.plan import plan_lines
 from shuffle_worker.cli.progress import LineProgress, LiveProgress, NoProgress, describe, make_progress
 from shuffle_worker.cli.run import conclude
 from shuffle_worker.cli.summary import summary_lines
@@ -25,6 +27,7 @@ from shuffle_worker.spec.status import (
     Phase,
     Stats,
 )
+from shuffle_worker.supervisor.estimate import Estimate, Need
 
 MANIFEST = """\
 apiVersion: shuffle-operator.dev/v1alpha1
@@ -179,6 +182,51 @@ def test_the_last_status_decides_the_exit_status(status, code, sentence, capsys)
 def test_errors_take_three_lines(error, code, remedy):
     assert error_lines(error, "by-order") == [f"error: {error}", "   at: by-order", f" help: {remedy}"]
     assert exit_of(error) is code
+
+
+ESTIMATE = Estimate(
+    files=4,
+    splits=24,
+    rows=6_001_215,
+    bytes_in=200 << 20,
+    bytes_decoded=850 << 20,
+    workers=2,
+    partitions=8,
+    groups=8,
+    staging=Need(8 << 20, 250 << 20),
+    uncommitted=Need(100 << 20, 250 << 20),
+    memory=Need(300 << 20, 1000 << 20),
+    spill_disk=Need(850 << 20, 40 << 30),
+    output_disk=Need(200 << 20, 40 << 30),
+    open_files=Need(40, 1024),
+)
+
+
+def test_a_plan_that_fits():
+    assert plan_lines(load_manifest(MANIFEST), ESTIMATE) == [
+        "by-order: Hash by k into 8 partitions",
+        "  input          4 files, 6.00 M rows, 200Mi, about 850Mi decoded",
+        "  splits         24, over 2 workers",
+        "  partitions     8",
+        "  memory         300Mi of 1000Mi for each worker",
+        "    staging      8.0Mi of 250Mi for each worker",
+        "    uncommitted  100Mi of 250Mi for each worker",
+        "  spill disk     850Mi of 40.0Gi free",
+        "  output disk    200Mi of 40.0Gi free",
+        "  open files     40 of 1024 for each worker",
+        "fits",
+    ]
+
+
+def test_a_plan_that_does_not_fit_says_where_and_why():
+    tight = msgspec.structs.replace(
+        ESTIMATE, groups=4, output_disk=Need(200 << 20, 100 << 20), refusals=("the output disk is too small",)
+    )
+    lines = plan_lines(load_manifest(MANIFEST), tight)
+    assert "  partitions     8 in 4 groups" in lines
+    assert "  output disk    200Mi of 100Mi free  <- too little" in lines
+    assert lines[-1] == "refused: the output disk is too small"
+    assert not tight.fits
 
 
 @pytest.mark.parametrize(
