@@ -1,9 +1,10 @@
 """Progress of a running job on standard error: live on a terminal, a line now and then elsewhere, or nothing."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from shuffle_worker.cli.figures import format_rows, format_seconds
@@ -21,9 +22,7 @@ class Progress(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
     def show(self, status: JobStatus) -> None:
         """Called for each status heard of, several times a second."""
@@ -132,7 +131,7 @@ class LiveProgress:
         self._bar.update(self._task, completed=done, phase=str(status.phase))
         self._details = describe(status)
 
-    def _render(self) -> "RenderableType":
+    def _render(self) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
