@@ -127,5 +127,9 @@ class SealGroups(Effect, frozen=True):
     generation: int
 
 
+class ForgetShuffle(Effect, frozen=True):
+    """Free all groups and streams, but keep the shuffle open, and every file that GroupStaged reported."""
+
+
 class CloseShuffle(Effect, frozen=True):
     """The job is over: free everything, remove this incarnation's staged files. Published ones are links or copies."""

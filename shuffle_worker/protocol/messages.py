@@ -119,6 +119,7 @@ class GroupsLostSeen(Message, frozen=True):
     """The answer to GroupsLost."""
 
     generation: int
+    groups: tuple[int, ...]
 
 
 class Keep(Message, frozen=True):
