@@ -1,0 +1,159 @@
+"""Sink threads: take what has won from the store, group by group, write it, and finish the files of sealed groups.
+
+A group is leased to one thread at a time by the store, so its writer needs no lock. A group that was placed anew, or
+dropped, has another generation: its old writer is abandoned by whoever next comes upon it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shuffle_worker.errors import Cancelled, DeadlineExceeded, Fenced, InternalError, ShuffleError
+from shuffle_worker.job.context import GroupWriter, JobContext
+from shuffle_worker.metrics import Metrics
+from shuffle_worker.protocol.events import Event, GroupBroke, GroupStaged
+from shuffle_worker.protocol.values import Fault, fault_of
+from shuffle_worker.service.node import Node
+
+log = logging.getLogger(__name__)
+
+TAKE_BYTES = 32 << 20
+WAIT_S = 0.5
+Report = Callable[[Event], None]
+
+
+@dataclass
+class _JobSink:
+    """One job's sink in this process."""
+
+    context: JobContext
+    report: Report
+    writers: dict[int, GroupWriter] = field(default_factory=dict)
+    generations: dict[int, int] = field(default_factory=dict)  # of sealed groups; set before the store is sealed
+    dropped: set[int] = field(default_factory=set)
+    ended: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+
+class SinkPool:
+    """`threads` sink threads for each job of this process."""
+
+    def __init__(self, node: Node, metrics: Metrics, threads: int) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._thread_count = threads
+        self._jobs: dict[bytes, _JobSink] = {}
+        self._lock = threading.Lock()
+
+    def open(self, context: JobContext, report: Report) -> None:
+        """Begin to write what wins. `report` takes events from any thread."""
+        job = _JobSink(context, report)
+        job.threads = [
+            threading.Thread(target=self._serve, args=(job,), name=f"sink-{number}", daemon=True)
+            for number in range(self._thread_count)
+        ]
+        with self._lock:
+            before = self._jobs.pop(context.uid, None)
+            self._jobs[context.uid] = job
+        if before is not None:
+            self._end(before)
+        for thread in job.threads:
+            thread.start()
+
+    def seal(self, uid: bytes, groups: tuple[int, ...], generation: int) -> None:
+        """Say at which generation these groups are sealed; call before the store is told."""
+        job = self._jobs[uid]
+        job.generations.update(dict.fromkeys(groups, generation))
+
+    def drop(self, uid: bytes, groups: tuple[int, ...]) -> None:
+        """Abandon what was written of these groups; their files are removed."""
+        job = self._jobs.get(uid)
+        if job is not None:
+            job.dropped.update(groups)
+
+    def close_job(self, context: JobContext) -> None:
+        """End the threads of a job whose shuffle is closed, and remove what they had not finished."""
+        with self._lock:
+            job = self._jobs.get(context.uid)
+            if job is None or job.context is not context:
+                return
+            del self._jobs[context.uid]
+        self._end(job)
+        context.close()
+
+    def close(self, timeout_s: float) -> None:
+        with self._lock:
+            jobs = list(self._jobs.values())
+            self._jobs.clear()
+        for job in jobs:
+            self._end(job, timeout_s)
+
+    def _end(self, job: _JobSink, timeout_s: float = 10.0) -> None:
+        job.ended.set()
+        deadline = time.monotonic() + timeout_s
+        for thread in job.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for writer in job.writers.values():
+            writer.abort()
+
+    def _serve(self, job: _JobSink) -> None:
+        while not job.ended.is_set():
+            try:
+                taken = self._node.store.take_ready(job.context.uid, TAKE_BYTES, WAIT_S)
+            except DeadlineExceeded:
+                continue
+            except (Cancelled, Fenced):
+                return  # the shuffle or the store was closed
+            except ShuffleError as error:
+                log.error("the sink stopped: %s", error)
+                self._break_all(job, error)
+                return
+            if taken is None:
+                job.ended.wait(WAIT_S)  # all placed groups were written; more may be placed later
+                continue
+            try:
+                self._write(job, taken.group, taken.frames, taken.last)
+            finally:
+                self._node.store.release_group(job.context.uid, taken.group)
+
+    def _write(self, job: _JobSink, group: int, frames: list, last: bool) -> None:  # type: ignore[type-arg]
+        try:
+            writer = self._writer(job, group)
+            with self._metrics.sink_seconds.time():
+                writer.write(frames)
+                if not last:
+                    return
+                staged = writer.finish(job.generations[group])
+            del job.writers[group]
+        except Exception as error:
+            self._broke(job, group, error)
+        else:
+            job.report(GroupStaged(staged))
+
+    def _writer(self, job: _JobSink, group: int) -> GroupWriter:
+        if group in job.dropped:
+            job.dropped.discard(group)
+            old = job.writers.pop(group, None)
+            if old is not None:
+                old.abort()
+        writer = job.writers.get(group)
+        if writer is None:
+            writer = job.writers[group] = job.context.open_group(group)
+        return writer
+
+    def _broke(self, job: _JobSink, group: int, error: Exception) -> None:
+        writer = job.writers.pop(group, None)
+        if writer is not None:
+            writer.abort()
+        if isinstance(error, ShuffleError):
+            fault = fault_of(error)
+        else:
+            log.error("group %d could not be written", group, exc_info=error)
+            fault = Fault(InternalError.__name__, f"group {group}: {type(error).__name__}: {error}")
+        job.report(GroupBroke(group, job.generations.get(group, 0), fault))
+
+    def _break_all(self, job: _JobSink, error: ShuffleError) -> None:
+        for group in list(job.writers):
+            self._broke(job, group, error)
