@@ -130,7 +130,7 @@ class Census:
     # ---- judgement
 
     def suspect(self, now: float, incarnation: int) -> bool:
-        return now - self._seen[incarnation].heard_at >= self._timers.suspect_s
+        return incarnation != self._host and now - self._seen[incarnation].heard_at >= self._timers.suspect_s
 
     def slow(self, now: float, incarnation: int) -> bool:
         return now - self._seen[incarnation].progressed_at >= self._timers.slow_s
@@ -154,7 +154,7 @@ class Census:
         for incarnation, seen in self._seen.items():
             if seen.standing is Standing.LOST:
                 continue
-            if now - seen.heard_at >= timers.dead_s:
+            if incarnation != self._host and now - seen.heard_at >= timers.dead_s:
                 found.append((incarnation, f"silent for {now - seen.heard_at:.1f} s"))
             elif (cause := self._unreachable(now, incarnation, seen)) is not None:
                 found.append((incarnation, cause))

@@ -3,12 +3,12 @@
     Join all -> all Joined or lost -> ended already? | commit recorded? | a plan is held: fetch it | make one
              -> every member keeps the plan and admits the job -> ready to place and run
 
-Nothing is decided before every member has answered or is lost: an answer is given after the member has fenced every older
-epoch, so what it says is all that older coordinators will ever have decided there.
+Nothing is decided before every member has answered or is lost: an answer is given after the member has fenced every
+older epoch, so what it says is all that older coordinators will ever have decided there.
 
-Members may disagree about the plan, when one was out of reach while another plan was made. The plan of the newest placement
-table counts (a table of a later epoch was made knowing what could be known); where no table is, the newest plan. What
-was held under another plan is forgotten.
+Members may disagree about the plan, when one was out of reach while another plan was made. The plan of the newest
+placement table counts (a table of a later epoch was made knowing what could be known); where no table is, the newest
+plan. What was held under another plan is forgotten.
 """
 
 from shuffle_worker.protocol.census import Standing
@@ -26,6 +26,8 @@ class Gathering:
         self._holders: set[int] = set()
         self._source = 0
         self._making = False
+        self.working = False
+        """Whether the job works already, so that a member more or less does not matter."""
         self.phase = Phase.JOINING
 
     @property
@@ -55,6 +57,16 @@ class Gathering:
             return
         context.census.set_standing(message.sender, Standing.JOINED)
         self.joined[message.sender] = message
+        if context.plan is not None:
+            self._join_late(message)
+
+    def _join_late(self, message: Joined) -> None:
+        """A member that was added after the plan was settled: it starts from nothing."""
+        self.joined[message.sender] = _without_holdings(message)
+        if message.ended is None:
+            self.store_plan(message.sender, fresh=True)
+        else:
+            self._context.unfit.append((message.sender, "the job has ended there"))
 
     def adopt_end(self) -> Fault | None:
         """How the job ended for some member already; that is then how it ends."""
@@ -68,7 +80,6 @@ class Gathering:
 
     def choose_plan(self) -> None:
         """All have joined: fetch the plan that counts, or have one made."""
-        context = self._context
         self.phase = Phase.PLANNING
         self._holders = {member for member, message in self.joined.items() if message.plan}
         self._fetch_or_make()
@@ -111,6 +122,8 @@ class Gathering:
         self._source = 0
         self.phase = Phase.ADMITTING
         for member in context.census.live():
+            if context.census.standing(member) is Standing.JOINING:
+                continue
             if self.joined[member].plan == plan.digest:
                 context.census.set_standing(member, Standing.READY)
             else:
@@ -129,7 +142,7 @@ class Gathering:
             context.census.set_standing(message.sender, Standing.READY)
             return True
         who = context.census.address(message.sender)
-        if message.fault.retryable:
+        if message.fault.retryable or self.working:
             context.unfit.append((message.sender, f"it cannot take part: {message.fault.sentence}"))
         else:
             context.fail(message.fault.kind, f"{who}: {message.fault.sentence}")

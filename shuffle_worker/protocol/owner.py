@@ -108,7 +108,15 @@ class Owner:
     def reports(self) -> tuple[tuple[StreamReport, ...], tuple[Staged, ...]]:
         """What JOINED says of streams and groups."""
         streams = tuple(
-            StreamReport(map, attempt, stream.generations, stream.state is not StreamState.PREPARED, stream.split)
+            StreamReport(
+                map,
+                attempt,
+                stream.generations,
+                stream.state is not StreamState.PREPARED,
+                stream.split,
+                stream.counts.rows,
+                stream.counts.payload_bytes,
+            )
             for (map, attempt), stream in self._streams.items()
             if stream.state is not StreamState.EXPECTED
         )

@@ -164,13 +164,15 @@ class StreamState(StrEnum):
 
 
 class StreamReport(Struct, frozen=True, array_like=True, gc=False):
-    """A stream that an owner holds whole, as JOINED reports it."""
+    """A stream that an owner holds whole, as JOINED reports it. Rows and bytes are the stream's own."""
 
     map: int
     attempt: Attempt
     generations: tuple[int, ...]
     won: bool
     split: Split
+    rows: int
+    payload_bytes: int
 
 
 class EndKind(StrEnum):
