@@ -1,54 +1,156 @@
-"""What a sink of any format offers: a writer for one partition's file, and what is known of a written file.
+"""What a sink of any format and on any storage offers. No format and no storage in here.
 
-The writer takes Arrow batches. It is the seam for an encoder that takes staged columns instead: nothing above it looks
-into a file.
+A `PartitionWriter` encodes the rows of one partition into a `StagedFile`; an `Output` owns where files are staged and
+how exactly one set of them is published. A writer takes record batches; one that takes staged columns instead needs
+only another method beside `write`, for nothing outside a writer knows how rows become bytes.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
 
+from shuffle_worker.sink.manifest import OutputManifest
+
+# Bytes and what for: holds memory while a codec works.
+Permits = Callable[[int, str], AbstractContextManager[object]]
+
 
 class FileRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A file that is written and waits to be published. Figures are of what was handed to the writer.
+    """A finished file that waits to be published: all that a publisher in another process needs."""
 
-    `staged` is a path, or what S3 needs to complete the upload.
-    """
-
+    name: str
+    """In the output: part-00007.parquet."""
     partition: int
-    staged: str
+    generation: int
     rows: int
     bytes: int
     key_digest: int
-    row_digest: bytes = b""
-    parts: tuple[tuple[int, str], ...] = ()
+    """Sum mod 2^64 of mix(key hash, partition) over the rows as they were handed to the encoder."""
+    row_digest: int | None
+    """Sum mod 2^128 over rows of all columns; None unless asked for."""
+    staged: str
+    """Local: path below the job's staging folder. S3: key of the upload's journal."""
+    upload_id: str = ""
+    etags: tuple[str, ...] = ()
+    """S3: of the upload's parts, in order."""
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode(self)
 
 
-class Output(ABC):
-    """Where the bytes of one file go."""
+def decode_records(bodies: list[bytes]) -> list[FileRecord]:
+    """Encoded records, in order of the partitions."""
+    records = [msgspec.msgpack.decode(body, type=FileRecord) for body in bodies]
+    return sorted(records, key=lambda record: record.partition)
+
+
+@dataclass(frozen=True)
+class Digests:
+    """How rows handed to an encoder are summed.
+
+    `key(batch, partition)`: mod 2^64; it may raise Corrupted when a row does not belong there. `row(batch)`: mod 2^128.
+    """
+
+    key: Callable[[pa.RecordBatch, int], int]
+    row: Callable[[pa.RecordBatch], int] | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Where a finished file's bytes are."""
+
+    place: str
+    bytes: int
+    upload_id: str = ""
+    etags: tuple[str, ...] = ()
+
+
+class StagedFile(ABC):
+    """A file under way. Not visible in the output, whatever happens to its writer."""
+
+    stream: pa.NativeFile
+    """Where an encoder writes; it may close it."""
 
     @abstractmethod
-    def file(self) -> Any:
-        """What a format writes to: a path, or a file object."""
-
-    @abstractmethod
-    def commit(self) -> tuple[str, int, tuple[tuple[int, str], ...]]:
-        """The file is whole and durable: (staged, bytes, parts)."""
+    def finish(self, generation: int) -> Staged:
+        """Make what was written durable, and keep it until it is published or removed."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Remove what was written. Idempotent, and never an error."""
+        """Remove it. Idempotent; nothing after `finish`."""
 
 
 class PartitionWriter(ABC):
-    """Writes the rows of one partition in a format."""
+    """Writes the file of one partition. Used by one thread at a time."""
+
+    @property
+    @abstractmethod
+    def rows_wanted(self) -> int:
+        """Rows until the writer can encode again and let go of what it holds; 0: it wants all that there are."""
+
+    @property
+    @abstractmethod
+    def held_bytes(self) -> int:
+        """Bytes of batches that were written and are not encoded yet."""
 
     @abstractmethod
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows. The batch's memory may be referred to until the row group it went into is written."""
+        """Take a batch of the plan's columns. Any column may be dictionary-encoded; buffers are kept, not copied.
+
+        :raises AdmissionError: the partition is to be sorted and does not fit in memory.
+        :raises OutputError: the storage refuses, is full, or the column cannot be written.
+        """
 
     @abstractmethod
-    def close(self) -> None:
-        """Write what is held and the footer."""
+    def finish(self, generation: int) -> FileRecord:
+        """Encode the rest and stage the file. Not one byte of it changes afterwards."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Remove what was written. Idempotent; nothing after `finish`."""
+
+
+class Output(ABC):
+    """One job's output on its storage. Thread-safe.
+
+    Every name it makes carries the job's uid, those of staged files its incarnation too; it removes no others.
+    """
+
+    @abstractmethod
+    def check_free(self) -> None:
+        """:raises OutputError: there is something already that this job may not replace, or cannot."""
+
+    @abstractmethod
+    def create(self, name: str) -> StagedFile:
+        """Begin to write what will be `name` in the output."""
+
+    @abstractmethod
+    def write_nonce(self, nonce: str) -> None:
+        """Leave a mark in the staging folder, for `check_nonce` on every other member."""
+
+    @abstractmethod
+    def check_nonce(self, nonce: str, member: str) -> None:
+        """:raises OutputError: `member` does not see the mark, so it does not share the storage."""
+
+    @abstractmethod
+    def publish(self, manifest: OutputManifest, records: list[FileRecord]) -> None:
+        """Make exactly these files the output. Done already, by whomever, is done.
+
+        :raises OutputError: another output is there, or a staged file is gone or not what was staged.
+        """
+
+    @abstractmethod
+    def is_published(self, digest: str) -> bool:
+        """Whether the output is there and is the one of this manifest."""
+
+    @abstractmethod
+    def remove_staging(self) -> None:
+        """Remove all that any incarnation staged for this job. Published files stay. Idempotent."""
+
+    @abstractmethod
+    def remove_incarnation(self) -> None:
+        """Remove what this incarnation staged for this job. Published files stay. Idempotent."""
