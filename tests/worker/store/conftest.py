@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from shuffle_worker._native.budget import Budget
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import Frame
+
+from shuffle_worker._native.budget import Budget
 from shuffle_worker._native.store import Store
 from shuffle_worker.store.limits import ShuffleLimits, StoreLimits
 
@@ -36,6 +36,7 @@ class Bench:
         limits = {"disk_reserve_bytes": 0, "batch_bytes": 1 * MIB, "segment_bytes": 4 * MIB, **limits}
         self.store = Store(self.budget, StoreLimits(**limits), [str(path) for path in directories])
         self.directories = directories
+        self.pushed = 0
 
     def open(self, groups: int = 1, epoch: int = 1, ready_rows: int = 1, uid: bytes = UID) -> None:
         self.store.open_shuffle(uid, epoch, ShuffleLimits(ready_rows=ready_rows))
@@ -45,6 +46,12 @@ class Bench:
         name = {"map": 0, "epoch": 1, "attempt": 0, "generation": 1, "shuffle": UID, "rows": 10, **name}
         payload = content(name["map"], name["epoch"], name["attempt"], number, size)
         return Frame.build(self.pool, payload, number=number, group=group, incarnation=0xABC, **name)
+
+    def push(self, frames: int) -> None:
+        """Put up to that many frames of 1 MiB of map 0; `pushed` says how many were taken."""
+        for number in range(frames):
+            assert self.store.put(self.frame(number, size=MIB), 20.0) == 0
+            self.pushed = number + 1
 
     def fill(self, frames: int, groups: int = 1, size: int = MIB, map: int = 0) -> None:
         """Put that many frames of one map, turn by turn to each group, and let it win."""
@@ -73,7 +80,9 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """bench(limit_bytes=.., disks=..): a store of its own; several in one test have directories of their own."""
     made: list[Bench] = []
 
-    def make(limit_bytes: int = 64 * MIB, disks: int = 1, directories: list[Path] | None = None, **limits: Any) -> Bench:
+    def make(
+        limit_bytes: int = 64 * MIB, disks: int = 1, directories: list[Path] | None = None, **limits: Any
+    ) -> Bench:
         if directories is None:
             directories = [tmp_path / f"{len(made)}-{disk}" for disk in range(disks)]
             for directory in directories:

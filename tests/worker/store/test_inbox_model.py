@@ -136,9 +136,11 @@ class InboxMachine(RuleBasedStateMachine):
         return TAKEN if number == (stream.frames if stream else 0) else GAP
 
     @rule(
-        drawn=names, sent=st.lists(st.tuples(groups, wrongs, wrongs), min_size=1, max_size=6),
-        size=st.sampled_from([70_000, 150_000, 100, 0]), waits=st.booleans(),
-    )  # fmt: skip
+        drawn=names,
+        sent=st.lists(st.tuples(groups, wrongs, wrongs), min_size=1, max_size=6),
+        size=st.sampled_from([70_000, 150_000, 100, 0]),
+        waits=st.booleans(),
+    )
     def send(self, drawn: Name, sent: list[tuple[int, int, int]], size: int, waits: bool) -> None:
         for group, older, shift in sent:
             generation = max((self.groups[group].generation if group in self.groups else 1) + older, 0)
