@@ -138,6 +138,12 @@ cdef class Frame:
             buffer_ref(self.payload)
         return frame_wrap(&self.header, self.payload)
 
+    def to_group(self, group: int) -> Frame:
+        """The same rows for another group; `Stream.stamp` seals it."""
+        cdef Frame other = self.share()
+        other.header.group = group
+        return other
+
     def header_bytes(self) -> bytes:
         """The 96 bytes of the header."""
         return (<char *> &self.header)[:FRAME_HEADER_BYTES]

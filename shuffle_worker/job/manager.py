@@ -15,11 +15,13 @@ from shuffle_worker.job.model import CancelOrder, CommitOrder, JobOrder, JobView
 from shuffle_worker.job.planning import Planner
 from shuffle_worker.job.run import CHANNEL, JobRun, Pools
 from shuffle_worker.job.sinking import SinkPool
+from shuffle_worker.job.sizing import Room
 from shuffle_worker.job.view import JobClock, build_view
 from shuffle_worker.metrics import Metrics
 from shuffle_worker.protocol import events
-from shuffle_worker.protocol.coordinator import Coordinator, CoordinatorConfig
+from shuffle_worker.protocol.coordinator import Coordinator
 from shuffle_worker.protocol.messages import FROM_MEMBER, Join, Place, decode_message
+from shuffle_worker.protocol.order import Order
 from shuffle_worker.protocol.values import CommitRecord, Limits, Timers
 from shuffle_worker.service.service import ShuffleService
 from shuffle_worker.settings import Settings
@@ -37,6 +39,9 @@ class JobManager:
         self._node = service.node
         self._settings = settings
         self._metrics = metrics
+        self._timers = machine_timers(settings)
+        # One attempt more than there are threads: the next one is there when a thread becomes free.
+        self._slots = settings.map_threads + 1
         self._pools = Pools(
             MapPool(self._node, metrics, settings.map_threads),
             SinkPool(self._node, metrics, settings.sink_threads),
@@ -54,7 +59,8 @@ class JobManager:
     def submit(self, order: JobOrder) -> JobView:
         """Coordinate this job at this epoch. The same order again changes nothing. :raises Fenced: an older epoch."""
         job = parse_job(order.manifest)
-        return self._service.ask(lambda: self._submit(order, Planner(job, order.members, self._node)))
+        room = Room(self._node.limit_bytes, len(order.members), self._settings.map_threads, self._slots)
+        return self._service.ask(lambda: self._submit(order, Planner(job, room, self._node)))
 
     def commit(self, uid: UUID, order: CommitOrder) -> JobView:
         record = CommitRecord(order.epoch, order.digest)
@@ -62,6 +68,10 @@ class JobManager:
 
     def cancel(self, uid: UUID, order: CancelOrder) -> JobView:
         return self._service.ask(lambda: self._tell(uid, events.Cancel(order.epoch, order.reason)))
+
+    def conclude(self, uid: UUID, epoch: int) -> JobView:
+        """The supervisor has recorded the job's end: what is left of it may be removed."""
+        return self._service.ask(lambda: self._tell(uid, events.Concluded(epoch)))
 
     def view(self, uid: UUID) -> JobView | None:
         return self._service.ask(lambda: self._view(uid.bytes))
@@ -84,26 +94,26 @@ class JobManager:
         uid = UUID(order.uid).bytes
         run = self._run(uid)
         before = run.coordinator
-        if before is not None and before.epoch >= order.epoch:
-            if before.epoch == order.epoch:
+        if before is not None and before.order.epoch >= order.epoch:
+            if before.order.epoch == order.epoch:
                 return self._require(uid)
-            raise Fenced(f"job {order.uid} is at epoch {before.epoch} here, and {order.epoch} is an older one")
+            raise Fenced(f"job {order.uid} is at epoch {before.order.epoch} here, and {order.epoch} is an older one")
         run.know(order.members)
         spec = planner.job.spec
         commit = None if order.commit is None else CommitRecord(order.commit.epoch, order.commit.digest)
         coordinator = Coordinator(
-            CoordinatorConfig(
+            Order(
                 uid=uid,
                 epoch=order.epoch,
-                incarnation=self._node.incarnation,
+                host=self._node.incarnation,
                 membership=Membership(order.membership_version, order.members),
-                timers=machine_timers(self._settings),
+                commit=commit,
                 limits=Limits(
                     backoff_limit=spec.backoff_limit,
-                    slots=self._settings.map_threads + 1,
+                    slots=self._slots,
                     deadline_s=spec.active_deadline_seconds,
                 ),
-                commit=commit,
+                timers=self._timers,
             )
         )
         self._clocks.setdefault(uid, JobClock.start())
@@ -113,7 +123,7 @@ class JobManager:
     def _run(self, uid: bytes) -> JobRun:
         run = self._runs.get(uid)
         if run is None:
-            run = self._runs[uid] = JobRun(uid, self._node, self._pools, self._changed_job)
+            run = self._runs[uid] = JobRun(uid, self._node, self._pools, self._timers, self._changed_job)
         return run
 
     def _tell(self, uid: UUID, event: events.Event) -> JobView:
@@ -131,7 +141,9 @@ class JobManager:
         run = self._runs.get(uid)
         if run is None or run.coordinator is None:
             return None
-        return build_view(run.coordinator, self._clocks[uid], self._touched.get(uid, 0))
+        return build_view(
+            UUID(bytes=uid), run.coordinator.status(), self._clocks[uid], self._touched.get(uid, 0), run.measured()
+        )
 
     def _require(self, uid: bytes) -> JobView:
         view = self._view(uid)

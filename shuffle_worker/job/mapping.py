@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from shuffle_worker._native.frame import Frame, Stream
@@ -139,9 +139,7 @@ class MapAttempt:
         for batch in scatter.batches(self._metrics.read_seconds):
             if self._task.cancelled.is_set():
                 raise Cancelled(f"map {order.map} attempt {order.attempt} was cancelled")
-            with self._metrics.partition_seconds.time():
-                frames = scatter.push(batch)
-            self._send_all(frames)
+            self._send_all(scatter.push(batch))
             self._progress(scatter)
         self._send_all(scatter.flush())
         sent = tuple(Sent(owner, _counts(stream)) for owner, stream in self._streams.items())
@@ -153,12 +151,15 @@ class MapAttempt:
         groups = frozenset(g for g, generation in enumerate(generations) if generation in self._task.order.generations)
         return None if len(groups) == len(generations) else groups
 
-    def _send_all(self, frames: list[Frame]) -> None:
-        """Hand frames over, releasing each as soon as it is handed over."""
-        frames.reverse()
-        while frames:
-            for frame in self._context.addressed(frames.pop()):
-                self._send(frame)
+    def _send_all(self, frames: Iterator[Frame]) -> None:
+        """The kernel works as frames are taken from it."""
+        while True:
+            with self._metrics.partition_seconds.time():
+                frame = next(frames, None)
+            if frame is None:
+                return
+            for addressed in self._context.addressed(frame):
+                self._send(addressed)
 
     def _send(self, frame: Frame) -> None:
         group = frame.group

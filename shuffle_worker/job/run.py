@@ -12,18 +12,19 @@ from dataclasses import dataclass
 
 from shuffle_worker._native.store import Notice
 from shuffle_worker.cluster.members import Member
-from shuffle_worker.errors import InternalError, ShuffleError
+from shuffle_worker.errors import InternalError, PeerLost, ShuffleError
 from shuffle_worker.job.context import JobContext, adopt
 from shuffle_worker.job.mapping import MapPool, MapTask
 from shuffle_worker.job.planning import Planner
-from shuffle_worker.job.publishing import Publisher
+from shuffle_worker.job.publishing import publish
 from shuffle_worker.job.sinking import SinkPool
 from shuffle_worker.protocol import effects, events
 from shuffle_worker.protocol.coordinator import Coordinator
 from shuffle_worker.protocol.messages import encode_message
 from shuffle_worker.protocol.participant import Participant
-from shuffle_worker.protocol.values import Attempt, Fault, StreamCounts, fault_of
+from shuffle_worker.protocol.values import Attempt, Fault, StreamCounts, Timers, fault_of
 from shuffle_worker.service.node import Node
+from shuffle_worker.sink.open import open_storage
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,11 @@ class Pools:
 class JobRun:
     """Carries a job's machines. Every method runs on the control loop unless it says otherwise."""
 
-    def __init__(self, uid: bytes, node: Node, pools: Pools, on_change: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, uid: bytes, node: Node, pools: Pools, timers: Timers, on_change: Callable[[bytes], None]
+    ) -> None:
         self.uid = uid
-        self.participant = Participant(uid, node.incarnation)
+        self.participant = Participant(uid, node.incarnation, timers)
         self.coordinator: Coordinator | None = None
         self._planner: Planner | None = None
         self._node = node
@@ -65,6 +68,7 @@ class JobRun:
             effects.WinStream: self._win_stream,
             effects.DiscardStream: self._discard_stream,
             effects.SealGroups: self._seal_groups,
+            effects.ForgetShuffle: self._forget_shuffle,
             effects.CloseShuffle: self._close_shuffle,
         }
         self._coordinator_effects: dict[type, Callable[..., None]] = {
@@ -160,8 +164,12 @@ class JobRun:
             self.to_participant(events.Tick())
             self.to_coordinator(events.Tick())
 
-    def _in_background(self, work: Callable[[], events.Event], give: Callable[[events.Event], None],
-                       failed: Callable[[Fault], events.Event]) -> None:
+    def _in_background(
+        self,
+        work: Callable[[], events.Event],
+        give: Callable[[events.Event], None],
+        failed: Callable[[Fault], events.Event],
+    ) -> None:
         """Run `work` on another thread; its event, or that of its fault, is given to a machine."""
 
         def run() -> None:
@@ -199,6 +207,7 @@ class JobRun:
                 store.discard(self.uid, map_, epoch, number)
 
     def _place_groups(self, effect: effects.PlaceGroups) -> None:
+        self._pools.sinks.place(self.uid, effect.groups, effect.generation)
         self._node.store.place_all(self.uid, effect.groups, effect.generation)
 
     def _drop_groups(self, effect: effects.DropGroups) -> None:
@@ -229,8 +238,19 @@ class JobRun:
             self._node.store.discard(self.uid, effect.map, effect.attempt.epoch, effect.attempt.number)
 
     def _seal_groups(self, effect: effects.SealGroups) -> None:
-        self._pools.sinks.seal(self.uid, effect.groups, effect.generation)
         self._node.store.seal(self.uid, effect.groups)
+
+    def _forget_shuffle(self, _effect: effects.ForgetShuffle) -> None:
+        """Struck: nothing that is held counts any more, but files that were reported stay."""
+        store = self._node.store
+        self._pools.maps.cancel_job(self.uid)
+        for map_, epoch, number, counts in store.streams(self.uid):
+            if counts.state != "won":
+                store.discard(self.uid, map_, epoch, number)
+        groups = tuple(ready.group for ready in store.ready(self.uid))
+        for group in groups:
+            store.drop_group(self.uid, group)
+        self._pools.sinks.drop(self.uid, groups)
 
     def _close_shuffle(self, _effect: effects.CloseShuffle) -> None:
         """Free what this process holds of the job; a plan stored later opens it anew."""
@@ -254,13 +274,13 @@ class JobRun:
         )
 
     def _publish(self, effect: effects.Publish) -> None:
-        coordinator, planner = self.coordinator, self._planner
+        coordinator = self.coordinator
         assert coordinator is not None
-        assert planner is not None
-        publisher = Publisher(self.uid, planner.job)
 
         def work() -> events.Event:
-            publisher.publish(effect.digest, effect.manifest)
+            if self._context is None:
+                raise PeerLost("this worker has not opened the job's output yet")
+            publish(self._context, effect.digest, effect.manifest)
             return events.Published(effect.digest)
 
         self._in_background(
@@ -271,7 +291,8 @@ class JobRun:
 
     def _remove_staging(self, _effect: effects.RemoveStaging) -> None:
         assert self._planner is not None
-        self._pools.background.submit(Publisher(self.uid, self._planner.job).remove_staging)
+        storage = open_storage(self._planner.job.spec.sink, self.uid, self._node.incarnation)
+        self._pools.background.submit(storage.remove_all)
 
     def close(self) -> None:
         """Forget the job."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shuffle_worker._native.frame import Frame
 from shuffle_worker.errors import Cancelled, DeadlineExceeded, Fenced, InternalError, ShuffleError
 from shuffle_worker.job.context import GroupWriter, JobContext
 from shuffle_worker.metrics import Metrics
@@ -31,8 +32,7 @@ class _JobSink:
     context: JobContext
     report: Report
     writers: dict[int, GroupWriter] = field(default_factory=dict)
-    generations: dict[int, int] = field(default_factory=dict)  # of sealed groups; set before the store is sealed
-    dropped: set[int] = field(default_factory=set)
+    generations: dict[int, int] = field(default_factory=dict)  # of the groups placed here
     ended: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -62,16 +62,16 @@ class SinkPool:
         for thread in job.threads:
             thread.start()
 
-    def seal(self, uid: bytes, groups: tuple[int, ...], generation: int) -> None:
-        """Say at which generation these groups are sealed; call before the store is told."""
-        job = self._jobs[uid]
-        job.generations.update(dict.fromkeys(groups, generation))
+    def place(self, uid: bytes, groups: tuple[int, ...], generation: int) -> None:
+        """Say at which generation these groups are written; call before the store is told."""
+        self._jobs[uid].generations.update(dict.fromkeys(groups, generation))
 
     def drop(self, uid: bytes, groups: tuple[int, ...]) -> None:
-        """Abandon what was written of these groups; their files are removed."""
+        """Abandon what was written of these groups; call after the store was told."""
         job = self._jobs.get(uid)
         if job is not None:
-            job.dropped.update(groups)
+            for group in groups:
+                job.generations.pop(group, None)
 
     def close_job(self, context: JobContext) -> None:
         """End the threads of a job whose shuffle is closed, and remove what they had not finished."""
@@ -118,29 +118,31 @@ class SinkPool:
             finally:
                 self._node.store.release_group(job.context.uid, taken.group)
 
-    def _write(self, job: _JobSink, group: int, frames: list, last: bool) -> None:  # type: ignore[type-arg]
+    def _write(self, job: _JobSink, group: int, frames: list[Frame], last: bool) -> None:
         try:
             writer = self._writer(job, group)
+            if writer is None:
+                return
             with self._metrics.sink_seconds.time():
                 writer.write(frames)
                 if not last:
                     return
-                staged = writer.finish(job.generations[group])
+                staged = writer.finish()
             del job.writers[group]
         except Exception as error:
             self._broke(job, group, error)
         else:
             job.report(GroupStaged(staged))
 
-    def _writer(self, job: _JobSink, group: int) -> GroupWriter:
-        if group in job.dropped:
-            job.dropped.discard(group)
-            old = job.writers.pop(group, None)
-            if old is not None:
-                old.abort()
+    def _writer(self, job: _JobSink, group: int) -> GroupWriter | None:
+        """The group's writer at its generation of now; None when the group is not placed here any more."""
+        generation = job.generations.get(group)
         writer = job.writers.get(group)
-        if writer is None:
-            writer = job.writers[group] = job.context.open_group(group)
+        if writer is not None and writer.generation != generation:
+            job.writers.pop(group).abort()
+            writer = None
+        if writer is None and generation is not None:
+            writer = job.writers[group] = job.context.open_group(group, generation)
         return writer
 
     def _broke(self, job: _JobSink, group: int, error: Exception) -> None:

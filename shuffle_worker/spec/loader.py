@@ -108,3 +108,16 @@ def _find_job(text: str, name: str) -> object:
         remedy = "one at a time: split the file" if jobs else did_you_mean(kinds[0], [KIND], "write a")
         raise ManifestError(name, [Problem("", fault, remedy)])
     return jobs[0]
+
+
+def read_job(manifest: bytes) -> ShuffleJob:
+    """A manifest that was checked before and travelled as JSON."""
+    return msgspec.json.decode(manifest, type=ShuffleJob)
+
+
+def parse_job(document: object, name: str = "manifest") -> ShuffleJob:
+    """The job of a raw manifest. :raises ManifestError: with all problems."""
+    job, problems = check(document)
+    if job is None or problems:
+        raise ManifestError(name, problems)
+    return job

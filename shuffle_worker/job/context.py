@@ -1,0 +1,275 @@
+"""One job in one process, opened from its plan: how to read a split, scatter its rows, and write a group.
+
+No threads and no decisions: map and sink threads call it.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import msgspec
+import pyarrow as pa
+from prometheus_client import Histogram
+
+from shuffle_worker._native.digest import KeyDigest, row_digest
+from shuffle_worker._native.frame import Frame
+from shuffle_worker._native.partition import Partitioner
+from shuffle_worker.cluster.members import Member
+from shuffle_worker.errors import Corrupted, OutputError, PeerLost
+from shuffle_worker.frames import split_group
+from shuffle_worker.job.partitioning import build_partitioning, read_schema
+from shuffle_worker.job.sizing import STAGING_SHARE
+from shuffle_worker.partitioning import Staging, partitions_of
+from shuffle_worker.plan import Plan
+from shuffle_worker.protocol.values import Plan as ProtocolPlan
+from shuffle_worker.protocol.values import Staged, add_row_digests
+from shuffle_worker.service.node import Node
+from shuffle_worker.sink.base import FileRecord, Output, PartitionWriter
+from shuffle_worker.sink.open import open_storage, open_writer
+from shuffle_worker.source.open import open_source
+from shuffle_worker.spec.loader import read_job
+from shuffle_worker.spec.model import ShuffleJob, ShuffleType, Verify
+from shuffle_worker.store.limits import ShuffleLimits
+
+AT_SEAL_ROWS = 1 << 62
+
+
+def adopt(uid: bytes, plan: ProtocolPlan, node: Node, members: dict[int, Member]) -> "JobContext":
+    """Open a job's shuffle in this process. :raises OutputError: the output is not on storage that all share."""
+    context = JobContext(uid, Plan.decode(plan.body), node, members)
+    if context.storage.read_nonce() != context.plan.nonce:
+        raise OutputError(
+            f"worker {node.name} does not see what the coordinator wrote beside {context.job.spec.sink.files.path}: "
+            "the sink must be on storage that all workers share, or on s3://"
+        )
+    node.store.open_shuffle(uid, 0, ShuffleLimits(ready_rows=context.ready_rows))
+    return context
+
+
+class JobContext:
+    """Everything that map and sink threads need, built once for each job and process."""
+
+    def __init__(self, uid: bytes, plan: Plan, node: Node, members: dict[int, Member]) -> None:
+        self.uid = uid
+        self.plan = plan
+        self.job: ShuffleJob = read_job(plan.manifest)
+        self.schema = read_schema(plan.schema)
+        self.partitioning = build_partitioning(self.job.spec, plan)
+        self.source = open_source(self.job.spec.source)
+        self.storage = open_storage(self.job.spec.sink, uid, node.incarnation)
+        self.node = node
+        self._members = members
+        self._threads = threading.local()
+        self._staging = Staging(
+            budget_bytes=node.limit_bytes // STAGING_SHARE // node.settings.map_threads,
+            codec=plan.codec,  # type: ignore[arg-type]
+            dictionary_columns=plan.dictionary_columns,
+        )
+        self.wire_schema = Partitioner(self.schema, self.partitioning, self._staging, node.pool).wire_schema
+
+    @property
+    def verify_rows(self) -> bool:
+        return self.job.spec.verify is Verify.ROWS
+
+    @property
+    def broadcast(self) -> bool:
+        return self.job.spec.shuffle.type is ShuffleType.BROADCAST
+
+    @property
+    def ready_rows(self) -> int:
+        """When a group is worth a sink thread: at a row group, or only when it is sealed."""
+        spec = self.job.spec
+        if spec.sink.files.sort_by or self.plan.groups < spec.shuffle.partitions:
+            return AT_SEAL_ROWS
+        return spec.sink.parquet.row_group_rows if spec.sink.parquet else 1
+
+    def name_of(self, incarnation: int) -> str:
+        """:raises PeerLost: nobody said where that member is."""
+        if incarnation == self.node.incarnation:
+            return self.node.name
+        member = self._members.get(incarnation)
+        if member is None:
+            raise PeerLost(f"the owner {incarnation:016x} is not among the known members")
+        return member.name
+
+    def partitioner(self) -> Partitioner:
+        """This map thread's own; its staging is reused across attempts."""
+        partitioner: Partitioner | None = getattr(self._threads, "partitioner", None)
+        if partitioner is None:
+            partitioner = Partitioner(self.schema, self.partitioning, self._staging, self.node.pool)
+            self._threads.partitioner = partitioner
+        return partitioner
+
+    def scatter(self, map_: int, covered: frozenset[int] | None) -> "Scatter":
+        return Scatter(self, map_, covered)
+
+    def addressed(self, frame: Frame) -> list[Frame]:
+        """The frame for each group it goes to: its own, or with Broadcast all."""
+        if not self.broadcast:
+            return [frame]
+        return [frame.to_group(group) for group in range(self.plan.groups)]
+
+    def permit(self, size: int, what: str) -> AbstractContextManager[object]:
+        return self.node.permit(size, what)
+
+    def sink_permit(self, size: int, what: str) -> AbstractContextManager[object]:
+        return self.node.permit(size, what, sink=True)
+
+    def open_group(self, group: int, generation: int) -> "GroupWriter":
+        return GroupWriter(self, group, generation)
+
+    def close(self) -> None:
+        """Remove what this process staged; what was published are other names of it."""
+        self.storage.remove_own()
+
+
+class Scatter:
+    """One attempt's way through the kernel: batches of a split in, frames out, figures of the whole split."""
+
+    def __init__(self, context: JobContext, map_: int, covered: frozenset[int] | None) -> None:
+        self._context = context
+        self._split = context.plan.splits[map_]
+        self._partitioner = context.partitioner()
+        only = None if covered is None or context.broadcast else covered
+        self._partitioner.reset(self._split.first_row, only)
+        self._row_digest = 0
+        self.memory_bytes = 0
+
+    def batches(self, seconds: Histogram) -> Iterator[pa.RecordBatch]:
+        """The split's rows; the time of each read is observed."""
+        context = self._context
+        batches = context.source.read(self._split, context.schema, context.plan.dictionary_columns, context.permit)
+        while True:
+            with seconds.time():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def push(self, batch: pa.RecordBatch) -> Iterator[Frame]:
+        self.memory_bytes += batch.nbytes
+        if self._context.verify_rows:
+            self._row_digest += row_digest(batch)
+        return self._partitioner.push(batch)
+
+    def flush(self) -> Iterator[Frame]:
+        return self._partitioner.flush()
+
+    @property
+    def rows(self) -> int:
+        return self._partitioner.figures.rows
+
+    @property
+    def key_digest(self) -> int:
+        return self._partitioner.figures.digest
+
+    @property
+    def row_digest(self) -> bytes:
+        return digest_bytes(self._row_digest) if self._context.verify_rows else b""
+
+
+class GroupWriter:
+    """The files of one group at one generation."""
+
+    def __init__(self, context: JobContext, group: int, generation: int) -> None:
+        self._context = context
+        self.group = group
+        self.generation = generation
+        partitions = partitions_of(group, context.partitioning.partitions, context.plan.groups)
+        self._partitions = partitions
+        self._streams_in = context.ready_rows != AT_SEAL_ROWS or len(partitions) == 1
+        self._files: dict[int, PartFile] = {}
+        self._held: dict[int, list[pa.RecordBatch]] = {}
+        self._records: list[FileRecord] = []
+
+    def write(self, frames: list[Frame]) -> None:
+        """Add frames in the order in which they won; the list is emptied."""
+        frames.reverse()
+        while frames:
+            frame = frames.pop()
+            if frame.generation != self.generation:
+                continue  # of a placement that has ended: its rows come again
+            if self._context.broadcast:
+                ((_, batch),) = split_group(frame)
+                for partition in self._partitions:
+                    self._file(partition).write(batch)
+            elif self._streams_in:
+                for partition, batch in split_group(frame):
+                    self._file(partition).write(batch)
+            else:
+                for partition, batch in split_group(frame):
+                    self._held.setdefault(partition, []).append(batch)
+
+    def finish(self) -> Staged:
+        """Write what is held, close every file, and say what was written.
+
+        Broadcast: every partition holds the same rows, and the figures are those of one.
+        """
+        for partition in self._partitions:
+            file = self._file(partition)
+            for batch in self._held.pop(partition, ()):
+                file.write(batch)
+            self._records.append(file.finish())
+            del self._files[partition]
+        records = self._records[:1] if self._context.broadcast else self._records
+        return Staged(
+            group=self.group,
+            generation=self.generation,
+            rows=sum(record.rows for record in records),
+            key_digest=sum(record.key_digest for record in records) % (1 << 64),
+            row_digest=add_row_digests([record.row_digest for record in records]),
+            file_bytes=sum(record.bytes for record in records),
+            record=msgspec.msgpack.encode(self._records),
+        )
+
+    def abort(self) -> None:
+        """Remove what was written. Idempotent."""
+        for file in self._files.values():
+            file.abort()
+        self._files.clear()
+        self._held.clear()
+
+    def _file(self, partition: int) -> "PartFile":
+        file = self._files.get(partition)
+        if file is None:
+            if partition not in self._partitions:
+                raise Corrupted(f"a frame of group {self.group} holds rows of partition {partition}")
+            file = self._files[partition] = PartFile(self._context, partition, self.generation)
+        return file
+
+
+class PartFile:
+    """One partition's file, and the figures of what is handed to its writer."""
+
+    def __init__(self, context: JobContext, partition: int, generation: int) -> None:
+        self._context = context
+        self._partition = partition
+        self._output: Output = context.storage.open_output(partition, generation)
+        self._writer: PartitionWriter = open_writer(
+            context.job.spec.sink, self._output, context.schema, context.wire_schema, context.sink_permit
+        )
+        self._keys = KeyDigest(context.wire_schema, context.partitioning)
+        self._rows = 0
+        self._key_digest = 0
+        self._row_digest = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._rows += batch.num_rows
+        self._key_digest += self._keys.add(batch, 0 if self._context.broadcast else self._partition)
+        if self._context.verify_rows:
+            self._row_digest += row_digest(batch)
+        self._writer.write(batch)
+
+    def finish(self) -> FileRecord:
+        self._writer.close()
+        staged, size, parts = self._output.commit()
+        digest = digest_bytes(self._row_digest) if self._context.verify_rows else b""
+        return FileRecord(self._partition, staged, self._rows, size, self._key_digest % (1 << 64), digest, parts)
+
+    def abort(self) -> None:
+        self._output.abort()
+
+
+def digest_bytes(digest: int) -> bytes:
+    """A sum mod 2^128 as the protocol carries it."""
+    return (digest % (1 << 128)).to_bytes(16, "little")

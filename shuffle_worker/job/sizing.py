@@ -1,0 +1,56 @@
+"""How a job is cut to fit: groups, staging, splits, from the memory there is and what the metadata says. Pure.
+
+staging      an eighth of a worker's budget, divided among its map threads
+uncommitted  a quarter: what attempts that have not won may hold; splits are cut so
+groups       as many as partitions while each can be staged and written as it comes; else few enough to be
+             staged, and so many that one fits into an eighth of memory when it is written
+"""
+
+from dataclasses import dataclass
+
+STAGING_SHARE = 8
+UNCOMMITTED_SHARE = 4
+GROUP_SHARE = 8
+LEAST_STAGE_BYTES = 64 << 10
+MOST_STREAMING_GROUPS = 1024
+MOST_GROUPS = 512
+SPLITS_FOR_A_THREAD = 8
+MOST_FRAME_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one worker has, and how many there are. `slots`: map attempts at once on one worker."""
+
+    budget_bytes: int
+    workers: int
+    map_threads: int
+    slots: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    groups: int
+    staging_bytes: int
+    """Of one map thread."""
+    split_bytes: int
+    least_splits: int
+
+
+def size_job(room: Room, partitions: int, bytes_decoded: int, at_seal: bool) -> Sizes:
+    """`at_seal`: files are written when all rows are there (they are to be sorted), not as rows come."""
+    staging_bytes = room.budget_bytes // STAGING_SHARE // room.map_threads
+    stageable = max(1, staging_bytes // LEAST_STAGE_BYTES)
+    if partitions <= min(stageable, MOST_STREAMING_GROUPS):
+        groups = partitions
+    else:
+        wanted = -(-bytes_decoded * GROUP_SHARE // room.budget_bytes)
+        groups = max(min(room.workers, partitions), min(partitions, stageable, MOST_GROUPS, max(wanted, 1)))
+    if at_seal and groups < partitions:
+        groups = max(groups, min(partitions, stageable))
+    return Sizes(
+        groups=groups,
+        staging_bytes=staging_bytes,
+        split_bytes=max(1 << 20, room.budget_bytes // UNCOMMITTED_SHARE // room.slots),
+        least_splits=SPLITS_FOR_A_THREAD * room.map_threads * room.workers,
+    )
