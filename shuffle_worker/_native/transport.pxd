@@ -22,13 +22,13 @@ cdef extern from "wire_api.h" nogil:
 
 
 cdef class Transport:
-    cdef wire_t *wire               # freed by close, when the I/O thread has ended; NULL afterwards
+    cdef wire_t *wire               # never NULL in a constructed one; freed with the object, not by close
     cdef object _config
+    cdef readonly object address
     cdef readonly Receiver receiver # kept alive while the I/O thread calls it
-    cdef int64_t _users             # threads inside `wire`
 
-    # The number of a peer that `connect` was called for; -1 when there is none. Never reused.
-    cdef int64_t peer_number(self, str name) except? -1
+    # The number of a peer that `connect` was called for. Never reused: -1 and UserError when there is none.
+    cdef int64_t peer_number(self, str name) except -1
     # Queue a sealed frame as soon as credit allows. Takes its own reference to `payload`. A SEND_ code.
     cdef int send_frame(self, int64_t peer, const frame_header_t *header, buffer_t *payload,
                         int64_t deadline_ns) noexcept nogil

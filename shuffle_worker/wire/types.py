@@ -38,8 +38,11 @@ class TransportLimits(msgspec.Struct, frozen=True):
     hello_timeout_s: float = 5.0
     connect_timeout_s: float = 10.0
     """How long a lost or refused connection is tried again before the peer is given up."""
-    user_timeout_s: float = 15.0
-    """Unacknowledged bytes for so long end a connection (TCP_USER_TIMEOUT)."""
+    user_timeout_s: float = 60.0
+    """Bytes that the other side takes no notice of for so long end a connection (TCP_USER_TIMEOUT).
+
+    Longer than a coordinator takes to declare a member dead: a process that is merely stopped keeps its connections.
+    """
     heartbeat_s: float = 1.0
 
 
