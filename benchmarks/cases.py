@@ -6,6 +6,7 @@ from benchmarks.systems import OURS, SYSTEMS, System
 
 ORDER_KEY = ("l_orderkey",)
 OTHER_KEYS = (("l_comment",), ("l_partkey", "l_suppkey"))
+MIB = 1 << 20
 GIB = 1 << 30
 KINDS = ("main", "shuffle", "keys")
 
@@ -27,13 +28,18 @@ class Case:
     @property
     def title(self) -> str:
         what = "counted" if self.delivers else "to 64 Parquet files"
-        within = "" if self.memory_bytes is None else f" in {self.memory_bytes / GIB:g} GiB"
-        return f"lineitem SF{self.scale:g} by {', '.join(self.keys)} {what}{within}"
+        return f"lineitem SF{self.scale:g} by {', '.join(self.keys)} {what}{self._within}"
 
     @property
     def short_title(self) -> str:
-        within = "" if self.memory_bytes is None else f" in {self.memory_bytes / GIB:g} GiB"
-        return f"SF{self.scale:g}{within}"
+        return f"SF{self.scale:g}{self._within}"
+
+    @property
+    def _within(self) -> str:
+        if self.memory_bytes is None:
+            return ""
+        whole = self.memory_bytes % GIB == 0
+        return f" in {self.memory_bytes // GIB} GiB" if whole else f" in {self.memory_bytes / MIB:.0f} MiB"
 
     def takes(self, system: System) -> bool:
         """Whether a system has such a job."""

@@ -72,9 +72,12 @@ class Comparison:
     trials: list[Trial]
 
     def ratios(self, trial: Trial) -> list[float]:
-        """Each run's time over the reference's of the same round; none if either did not end well."""
+        """Each run's time over the reference's of the same round.
+
+        None if either did not end well, or if the job is so small that start-up is all that there is.
+        """
         reference = next(each for each in self.trials if each.system.name == self.reference)
-        if not (trial.done and reference.done):
+        if not (trial.done and reference.done) or min(reference.net_s) <= 0:
             return []
         return [mine / theirs for mine, theirs in zip(trial.net_s, reference.net_s, strict=False)]
 

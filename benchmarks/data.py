@@ -60,4 +60,4 @@ def _generate(scale: float, home: Path) -> None:
         f"--parts={parts}",
         f"--output-dir={home}",
     ]
-    subprocess.run(command, check=True)
+    subprocess.run(list(map(str, command)), check=True)

@@ -43,8 +43,8 @@ def _ours(job: Job) -> list[str]:
         return _python("benchmarks.shuffle_only", job)
     manifest = job.scratch / "job.json"
     manifest.write_text(json.dumps(_manifest(job, job.output), indent=1))
-    shufflectl = str(Path(sys.executable).parent / "shufflectl")
-    arguments = [shufflectl, "run", "-f", str(manifest), "--workers", str(WORKERS), "--quiet", "--output", "json"]
+    shufflectl = [sys.executable, "-m", "shuffle_worker.cli.main"]
+    arguments = [*shufflectl, "run", "-f", str(manifest), "--workers", str(WORKERS), "--quiet", "--output", "json"]
     memory = [] if job.memory_bytes is None else ["--memory", str(job.memory_bytes)]
     return [*arguments, *memory, "--spill-dir", str(job.scratch / "spill")]
 
