@@ -16,7 +16,7 @@ from shuffle_worker.api.openapi import Operation
 from shuffle_worker.cluster.members import ClusterCoordinator, Member, Membership
 from shuffle_worker.errors import PeerError, UserError
 from shuffle_worker.job.manager import JobManager
-from shuffle_worker.job.model import CancelOrder, CommitOrder, JobOrder, JobView
+from shuffle_worker.job.model import CancelOrder, CommitOrder, ConcludeOrder, JobOrder, JobView, LocalFigures
 from shuffle_worker.metrics import CONTENT_TYPE, Metrics
 from shuffle_worker.service.service import ShuffleService
 from shuffle_worker.service.stats import ShuffleStats
@@ -107,6 +107,12 @@ def operations(worker: Served) -> list[Operation]:
     def cancel(request: Request, body: CancelOrder) -> JobView:
         return worker.jobs.cancel(_uid(request), body)
 
+    def conclude(request: Request, body: ConcludeOrder) -> JobView:
+        return worker.jobs.conclude(_uid(request), body.epoch)
+
+    def figures(request: Request, _body: None) -> LocalFigures:
+        return worker.jobs.local_figures(_uid(request))
+
     def shuffles(_request: Request, _body: None) -> ShuffleList:
         return ShuffleList(worker.service.list_shuffles())
 
@@ -126,6 +132,8 @@ def operations(worker: Served) -> list[Operation]:
         Operation("GET", "/v1/jobs/{uid}", "One job", job, answer=JobView),
         Operation("POST", "/v1/jobs/{uid}/commit", "Publish exactly this manifest", commit, CommitOrder, JobView),
         Operation("POST", "/v1/jobs/{uid}/cancel", "End a job without output", cancel, CancelOrder, JobView),
+        Operation("POST", "/v1/jobs/{uid}/conclude", "Remove what is left of it", conclude, ConcludeOrder, JobView),
+        Operation("GET", "/v1/jobs/{uid}/figures", "What this worker did for it", figures, answer=LocalFigures),
         Operation("GET", "/v1/shuffles", "Shuffles held here", shuffles, answer=ShuffleList),
     ]
 

@@ -15,8 +15,8 @@ from shuffle_worker._native.digest import KeyDigest, row_digest
 from shuffle_worker._native.frame import Frame
 from shuffle_worker._native.partition import Partitioner
 from shuffle_worker.cluster.members import Member
-from shuffle_worker.errors import Corrupted, OutputError, PeerLost
-from shuffle_worker.frames import split_group
+from shuffle_worker.errors import Corrupted, PeerLost
+from shuffle_worker.frames import decode_frame, split_group
 from shuffle_worker.job.partitioning import build_partitioning, read_schema
 from shuffle_worker.job.sizing import STAGING_SHARE
 from shuffle_worker.partitioning import Staging, partitions_of
@@ -24,8 +24,8 @@ from shuffle_worker.plan import Plan
 from shuffle_worker.protocol.values import Plan as ProtocolPlan
 from shuffle_worker.protocol.values import Staged, add_row_digests
 from shuffle_worker.service.node import Node
-from shuffle_worker.sink.base import FileRecord, Output, PartitionWriter
-from shuffle_worker.sink.open import open_storage, open_writer
+from shuffle_worker.sink.base import Digests, Output, PartitionWriter
+from shuffle_worker.sink.open import open_output, open_writer
 from shuffle_worker.source.open import open_source
 from shuffle_worker.spec.loader import read_job
 from shuffle_worker.spec.model import ShuffleJob, ShuffleType, Verify
@@ -37,11 +37,7 @@ AT_SEAL_ROWS = 1 << 62
 def adopt(uid: bytes, plan: ProtocolPlan, node: Node, members: dict[int, Member]) -> "JobContext":
     """Open a job's shuffle in this process. :raises OutputError: the output is not on storage that all share."""
     context = JobContext(uid, Plan.decode(plan.body), node, members)
-    if context.storage.read_nonce() != context.plan.nonce:
-        raise OutputError(
-            f"worker {node.name} does not see what the coordinator wrote beside {context.job.spec.sink.files.path}: "
-            "the sink must be on storage that all workers share, or on s3://"
-        )
+    context.output.check_nonce(context.plan.nonce, node.name)
     node.store.open_shuffle(uid, 0, ShuffleLimits(ready_rows=context.ready_rows))
     return context
 
@@ -56,8 +52,11 @@ class JobContext:
         self.schema = read_schema(plan.schema)
         self.partitioning = build_partitioning(self.job.spec, plan)
         self.source = open_source(self.job.spec.source)
-        self.storage = open_storage(self.job.spec.sink, uid, node.incarnation)
+        self.output: Output = open_output(self.job.spec.sink, uid, node.incarnation)
         self.node = node
+        self.bytes_in = sum({split.path: split.identity.size for split in self.plan.splits}.values())
+        self.wire_bytes = 0
+        self._lock = threading.Lock()
         self._members = members
         self._threads = threading.local()
         self._staging = Staging(
@@ -109,6 +108,11 @@ class JobContext:
             return [frame]
         return [frame.to_group(group) for group in range(self.plan.groups)]
 
+    def count_wire(self, size: int) -> None:
+        """Note bytes that were sent to another member."""
+        with self._lock:
+            self.wire_bytes += size
+
     def permit(self, size: int, what: str) -> AbstractContextManager[object]:
         return self.node.permit(size, what)
 
@@ -118,9 +122,16 @@ class JobContext:
     def open_group(self, group: int, generation: int) -> "GroupWriter":
         return GroupWriter(self, group, generation)
 
+    def open_file(self, partition: int) -> PartitionWriter:
+        """A new staged file for a partition, whose rows are summed as they are handed to the encoder."""
+        keys = KeyDigest(self.wire_schema, self.partitioning)
+        checked = 0 if self.broadcast else partition
+        digests = Digests(lambda batch, _: keys.add(batch, checked), row_digest if self.verify_rows else None)
+        return open_writer(self.output, self.job.spec.sink, self.plan, partition, digests, self.sink_permit)
+
     def close(self) -> None:
         """Remove what this process staged; what was published are other names of it."""
-        self.storage.remove_own()
+        self.output.remove_incarnation()
 
 
 class Scatter:
@@ -165,7 +176,7 @@ class Scatter:
 
     @property
     def row_digest(self) -> bytes:
-        return digest_bytes(self._row_digest) if self._context.verify_rows else b""
+        return digest_bytes(self._row_digest if self._context.verify_rows else None)
 
 
 class GroupWriter:
@@ -175,12 +186,10 @@ class GroupWriter:
         self._context = context
         self.group = group
         self.generation = generation
-        partitions = partitions_of(group, context.partitioning.partitions, context.plan.groups)
-        self._partitions = partitions
-        self._streams_in = context.ready_rows != AT_SEAL_ROWS or len(partitions) == 1
-        self._files: dict[int, PartFile] = {}
+        self._partitions = partitions_of(group, context.partitioning.partitions, context.plan.groups)
+        self._streams_in = context.ready_rows != AT_SEAL_ROWS or len(self._partitions) == 1
+        self._writers: dict[int, PartitionWriter] = {}
         self._held: dict[int, list[pa.RecordBatch]] = {}
-        self._records: list[FileRecord] = []
 
     def write(self, frames: list[Frame]) -> None:
         """Add frames in the order in which they won; the list is emptied."""
@@ -190,14 +199,14 @@ class GroupWriter:
             if frame.generation != self.generation:
                 continue  # of a placement that has ended: its rows come again
             if self._context.broadcast:
-                ((_, batch),) = split_group(frame)
+                batch = decode_frame(frame)
                 for partition in self._partitions:
-                    self._file(partition).write(batch)
-            elif self._streams_in:
-                for partition, batch in split_group(frame):
-                    self._file(partition).write(batch)
-            else:
-                for partition, batch in split_group(frame):
+                    self._writer(partition).write(batch)
+                continue
+            for partition, batch in split_group(frame):
+                if self._streams_in:
+                    self._writer(partition).write(batch)
+                else:
                     self._held.setdefault(partition, []).append(batch)
 
     def finish(self) -> Staged:
@@ -205,71 +214,40 @@ class GroupWriter:
 
         Broadcast: every partition holds the same rows, and the figures are those of one.
         """
+        written = []
         for partition in self._partitions:
-            file = self._file(partition)
+            writer = self._writer(partition)
             for batch in self._held.pop(partition, ()):
-                file.write(batch)
-            self._records.append(file.finish())
-            del self._files[partition]
-        records = self._records[:1] if self._context.broadcast else self._records
+                writer.write(batch)
+            written.append(writer.finish(self.generation))
+            del self._writers[partition]
+        counted = written[:1] if self._context.broadcast else written
         return Staged(
             group=self.group,
             generation=self.generation,
-            rows=sum(record.rows for record in records),
-            key_digest=sum(record.key_digest for record in records) % (1 << 64),
-            row_digest=add_row_digests([record.row_digest for record in records]),
-            file_bytes=sum(record.bytes for record in records),
-            record=msgspec.msgpack.encode(self._records),
+            rows=sum(record.rows for record in counted),
+            key_digest=sum(record.key_digest for record in counted) % (1 << 64),
+            row_digest=add_row_digests([digest_bytes(record.row_digest) for record in counted]),
+            file_bytes=sum(record.bytes for record in written),
+            record=msgspec.msgpack.encode(written),
         )
 
     def abort(self) -> None:
         """Remove what was written. Idempotent."""
-        for file in self._files.values():
-            file.abort()
-        self._files.clear()
+        for writer in self._writers.values():
+            writer.abort()
+        self._writers.clear()
         self._held.clear()
 
-    def _file(self, partition: int) -> "PartFile":
-        file = self._files.get(partition)
-        if file is None:
+    def _writer(self, partition: int) -> PartitionWriter:
+        writer = self._writers.get(partition)
+        if writer is None:
             if partition not in self._partitions:
                 raise Corrupted(f"a frame of group {self.group} holds rows of partition {partition}")
-            file = self._files[partition] = PartFile(self._context, partition, self.generation)
-        return file
+            writer = self._writers[partition] = self._context.open_file(partition)
+        return writer
 
 
-class PartFile:
-    """One partition's file, and the figures of what is handed to its writer."""
-
-    def __init__(self, context: JobContext, partition: int, generation: int) -> None:
-        self._context = context
-        self._partition = partition
-        self._output: Output = context.storage.open_output(partition, generation)
-        self._writer: PartitionWriter = open_writer(
-            context.job.spec.sink, self._output, context.schema, context.wire_schema, context.sink_permit
-        )
-        self._keys = KeyDigest(context.wire_schema, context.partitioning)
-        self._rows = 0
-        self._key_digest = 0
-        self._row_digest = 0
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self._rows += batch.num_rows
-        self._key_digest += self._keys.add(batch, 0 if self._context.broadcast else self._partition)
-        if self._context.verify_rows:
-            self._row_digest += row_digest(batch)
-        self._writer.write(batch)
-
-    def finish(self) -> FileRecord:
-        self._writer.close()
-        staged, size, parts = self._output.commit()
-        digest = digest_bytes(self._row_digest) if self._context.verify_rows else b""
-        return FileRecord(self._partition, staged, self._rows, size, self._key_digest % (1 << 64), digest, parts)
-
-    def abort(self) -> None:
-        self._output.abort()
-
-
-def digest_bytes(digest: int) -> bytes:
-    """A sum mod 2^128 as the protocol carries it."""
-    return (digest % (1 << 128)).to_bytes(16, "little")
+def digest_bytes(digest: int | None) -> bytes:
+    """A sum mod 2^128 as the protocol carries it; empty for none."""
+    return b"" if digest is None else (digest % (1 << 128)).to_bytes(16, "little")

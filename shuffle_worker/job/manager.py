@@ -11,7 +11,7 @@ from uuid import UUID
 from shuffle_worker.cluster.members import Membership
 from shuffle_worker.errors import Corrupted, Fenced, UserError
 from shuffle_worker.job.mapping import MapPool
-from shuffle_worker.job.model import CancelOrder, CommitOrder, JobOrder, JobView
+from shuffle_worker.job.model import CancelOrder, CommitOrder, JobOrder, JobView, LocalFigures
 from shuffle_worker.job.planning import Planner
 from shuffle_worker.job.run import CHANNEL, JobRun, Pools
 from shuffle_worker.job.sinking import SinkPool
@@ -80,6 +80,10 @@ class JobManager:
         """The jobs coordinated here that changed after version `since`, and the version of now."""
         return self._service.ask(lambda: self._changed(since))
 
+    def local_figures(self, uid: UUID) -> LocalFigures:
+        """What this worker did for a job. :raises UserError: it has no part in it."""
+        return self._service.ask(lambda: self._member_of(uid).local_figures())
+
     def shutdown(self, timeout_s: float) -> None:
         """Leave all jobs: map attempts end, what was unsealed here is redone elsewhere."""
         deadline = time.monotonic() + timeout_s
@@ -124,6 +128,12 @@ class JobManager:
         run = self._runs.get(uid)
         if run is None:
             run = self._runs[uid] = JobRun(uid, self._node, self._pools, self._timers, self._changed_job)
+        return run
+
+    def _member_of(self, uid: UUID) -> JobRun:
+        run = self._runs.get(uid.bytes)
+        if run is None:
+            raise UserError(f"job {uid} is not known here")
         return run
 
     def _tell(self, uid: UUID, event: events.Event) -> JobView:

@@ -142,6 +142,8 @@ class MapAttempt:
             self._send_all(scatter.push(batch))
             self._progress(scatter)
         self._send_all(scatter.flush())
+        own = self._node.incarnation
+        self._context.count_wire(sum(stream.payload_bytes for owner, stream in self._streams.items() if owner != own))
         sent = tuple(Sent(owner, _counts(stream)) for owner, stream in self._streams.items())
         return MapPushed(order.map, order.attempt, sent, _split(scatter))
 

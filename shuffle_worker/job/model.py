@@ -31,6 +31,12 @@ class CancelOrder(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = "cancelled"
 
 
+class ConcludeOrder(msgspec.Struct, frozen=True, rename="camel"):
+    """The supervisor has recorded the job's end: no other coordinator will come."""
+
+    epoch: int
+
+
 class JobView(msgspec.Struct, frozen=True, rename="camel"):
     """One job as its coordinator sees it. `prepared` is the digest of the manifest that waits for the commit."""
 
@@ -39,3 +45,13 @@ class JobView(msgspec.Struct, frozen=True, rename="camel"):
     version: int
     status: JobStatus
     prepared: str | None = None
+
+
+class LocalFigures(msgspec.Struct, frozen=True, rename="camel"):
+    """What one worker did for a job: bytes it sent to others, and bytes spilled here since the job came.
+
+    Spilled bytes are counted for the process: jobs that run at once share the figure.
+    """
+
+    bytes_wire: int
+    bytes_spilled: int

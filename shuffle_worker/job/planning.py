@@ -4,25 +4,26 @@ Runs on a background thread of the coordinator's process. Touches the input's me
 leaves a nonce where the output will be.
 """
 
+import os
 import secrets
 from dataclasses import replace
 
 import msgspec
 import pyarrow as pa
 
-from shuffle_worker.errors import AdmissionError, InputError, SpecError
+from shuffle_worker.errors import AdmissionError, InputError, OutputError, SpecError
 from shuffle_worker.job.partitioning import batch_bytes, key_columns, schema_bytes
 from shuffle_worker.job.sizing import Room, Sizes, size_job
 from shuffle_worker.plan import Plan, Split, plan_digest
 from shuffle_worker.protocol.values import Plan as ProtocolPlan
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.service.node import Node
-from shuffle_worker.sink.open import check_apart, open_storage
+from shuffle_worker.sink.open import open_output
 from shuffle_worker.source.base import Source, SourceInfo, cut_splits
 from shuffle_worker.source.open import open_source
 from shuffle_worker.source.sampling import sample_boundaries
 from shuffle_worker.spec.columns import column_problems, typed_boundaries
-from shuffle_worker.spec.model import JobSpec, Overwrite, ShuffleJob, ShuffleType
+from shuffle_worker.spec.model import JobSpec, ShuffleJob, ShuffleType
 
 # A piece of a split is decoded whole: it, the batch being scattered, and staging must fit beside each other.
 LARGEST_PIECE_SHARE = 4
@@ -39,8 +40,8 @@ class Planner:
     def make(self, uid: bytes) -> ProtocolPlan:
         """The plan. :raises UserError: why the job is refused."""
         spec = self.job.spec
-        storage = open_storage(spec.sink, uid, self._node.incarnation)
-        storage.check_free(spec.sink.overwrite is Overwrite.REPLACE)
+        output = open_output(spec.sink, uid, self._node.incarnation)
+        output.check_free()
         source = open_source(spec.source)
         info = source.scan()
         check_apart(spec, info)
@@ -49,15 +50,21 @@ class Planner:
         splits = cut_splits(info, sizes.split_bytes, sizes.least_splits)
         check_pieces(info, self._room)
         nonce = secrets.token_hex(16)
-        storage.leave_nonce(nonce)
+        output.write_nonce(nonce)
         plan = Plan(
+            uid=uid,
             manifest=msgspec.json.encode(self.job),
             schema=schema_bytes(info.schema),
             splits=splits,
+            partitions=spec.shuffle.partitions,
             groups=sizes.groups,
             keys=key_columns(spec, info.schema),
+            function=spec.shuffle.hash_function.value if spec.shuffle.type is ShuffleType.HASH else "",
             dictionary_columns=info.dictionary_columns,
+            encoded_columns=info.dictionary_columns,
             boundaries=self._boundaries(source, info, splits),
+            slice_rows=spec.shuffle.slice_rows,
+            seed=0,
             codec=self._codec(),
             nonce=nonce,
         )
@@ -93,6 +100,18 @@ class Planner:
         if chosen is not None:
             return str(chosen.value)
         return "None" if self._node.on_loopback else "LZ4"
+
+
+def check_apart(spec: JobSpec, info: SourceInfo) -> None:
+    """:raises OutputError: the output would lie in a folder that is read, whatever links lead there."""
+    output = spec.sink.files.path
+    if output.startswith("s3://"):
+        return
+    real = os.path.realpath(output)
+    for file in info.files:
+        folder = os.path.dirname(os.path.realpath(file.path))
+        if not file.path.startswith("s3://") and os.path.commonpath([real, folder]) == folder:
+            raise OutputError(f"the output {output} lies inside the input's folder {folder}: choose another path")
 
 
 def check_columns(spec: JobSpec, info: SourceInfo) -> None:

@@ -1,16 +1,24 @@
-"""Publishing what was prepared: from the protocol's manifest to the sink's files and `_manifest.json`. No decisions."""
-
-from typing import Any
+"""Publishing what was prepared: from the protocol's manifest to the sink's. No decisions."""
 
 import msgspec
 
 from shuffle_worker.errors import OutputError
 from shuffle_worker.job.context import JobContext
-from shuffle_worker.protocol.values import decode_manifest
+from shuffle_worker.protocol.values import MASK64, decode_manifest
 from shuffle_worker.sink.base import FileRecord
-from shuffle_worker.sink.storage import part_name
-from shuffle_worker.spec.model import Overwrite
+from shuffle_worker.sink.manifest import ManifestColumn, ManifestFile, ManifestKey, OutputManifest
+from shuffle_worker.spec.model import ShuffleType
 from shuffle_worker.spec.status import digest64, digest128
+
+
+def read_records(manifest: bytes) -> list[FileRecord]:
+    """The files of a prepared manifest, in order of their partitions."""
+    records = [
+        record
+        for staged in decode_manifest(manifest)
+        for record in msgspec.msgpack.decode(staged.record, type=list[FileRecord])
+    ]
+    return sorted(records, key=lambda record: record.partition)
 
 
 def publish(context: JobContext, digest: str, manifest: bytes | None) -> None:
@@ -19,54 +27,39 @@ def publish(context: JobContext, digest: str, manifest: bytes | None) -> None:
     :raises OutputError: it cannot be; also when nobody holds the manifest any more and the output is not there.
     """
     if manifest is None:
-        if context.storage.published_digest() != digest:
+        if not context.output.is_published(digest):
             raise OutputError(f"the manifest {digest} is lost with its members, and the output is not there")
         return
-    records = [
-        record
-        for staged in decode_manifest(manifest)
-        for record in msgspec.msgpack.decode(staged.record, type=list[FileRecord])
-    ]
-    records.sort(key=lambda record: record.partition)
-    replace = context.job.spec.sink.overwrite is Overwrite.REPLACE
-    context.storage.publish(records, describe(context, digest, records), replace)
+    records = read_records(manifest)
+    context.output.publish(describe(context, digest, records), records)
 
 
-def describe(context: JobContext, digest: str, records: list[FileRecord]) -> dict[str, Any]:
-    """What `_manifest.json` says: enough to read the output, to co-partition with it, and to check it."""
-    spec = context.job.spec
-    return {
-        "formatVersion": 1,
-        "digest": digest,
-        "job": context.job.metadata.name,
-        "uid": context.uid.hex(),
-        "rows": sum(record.rows for record in records),
-        "bytes": sum(record.bytes for record in records),
-        "shuffle": {
-            "type": spec.shuffle.type.value,
-            "partitions": spec.shuffle.partitions,
-            **({"function": spec.shuffle.hash_function.value} if spec.shuffle.type.value == "Hash" else {}),
-            "keys": [
-                {
-                    "name": key.name,
-                    "type": key.type,
-                    **({"order": "Descending" if key.descending else "Ascending"} if context.plan.boundaries else {}),
-                }
-                for key in context.plan.keys
-            ],
-        },
-        "schema": [
-            {"name": field.name, "type": str(field.type), "nullable": field.nullable} for field in context.schema
-        ],
-        "files": [
-            {
-                "name": part_name(record.partition, context.storage.suffix),
-                "partition": record.partition,
-                "rows": record.rows,
-                "bytes": record.bytes,
-                "keyDigest": digest64(record.key_digest),
-                **({"rowDigest": digest128(int.from_bytes(record.row_digest, "little"))} if record.row_digest else {}),
-            }
+def describe(context: JobContext, digest: str, records: list[FileRecord]) -> OutputManifest:
+    """Enough to read the output, to co-partition with it, and to check it."""
+    spec, plan = context.job.spec, context.plan
+    row_digests = [record.row_digest for record in records if record.row_digest is not None]
+    return OutputManifest(
+        job=context.uid.hex(),
+        digest=digest,
+        format=spec.sink.format,
+        type=spec.shuffle.type.value,
+        partitions=spec.shuffle.partitions,
+        keys=tuple(ManifestKey(key.name, key.cast or key.type, key.descending, key.nulls_first) for key in plan.keys),
+        hash_function=spec.shuffle.hash_function.value if spec.shuffle.type is ShuffleType.HASH else None,
+        rows=sum(record.rows for record in records),
+        bytes=sum(record.bytes for record in records),
+        key_digest=digest64(sum(record.key_digest for record in records) & MASK64),
+        row_digest=digest128(sum(row_digests) % (1 << 128)) if row_digests else None,
+        files=tuple(
+            ManifestFile(
+                record.name,
+                record.partition,
+                record.rows,
+                record.bytes,
+                digest64(record.key_digest),
+                None if record.row_digest is None else digest128(record.row_digest),
+            )
             for record in records
-        ],
-    }
+        ),
+        columns=tuple(ManifestColumn(field.name, str(field.type), field.nullable) for field in context.schema),
+    )

@@ -10,21 +10,23 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from shuffle_worker._native.store import Notice
 from shuffle_worker.cluster.members import Member
 from shuffle_worker.errors import InternalError, PeerLost, ShuffleError
 from shuffle_worker.job.context import JobContext, adopt
 from shuffle_worker.job.mapping import MapPool, MapTask
+from shuffle_worker.job.model import LocalFigures
 from shuffle_worker.job.planning import Planner
-from shuffle_worker.job.publishing import publish
+from shuffle_worker.job.publishing import publish, read_records
 from shuffle_worker.job.sinking import SinkPool
+from shuffle_worker.job.view import Measured
 from shuffle_worker.protocol import effects, events
 from shuffle_worker.protocol.coordinator import Coordinator
 from shuffle_worker.protocol.messages import encode_message
 from shuffle_worker.protocol.participant import Participant
 from shuffle_worker.protocol.values import Attempt, Fault, StreamCounts, Timers, fault_of
 from shuffle_worker.service.node import Node
-from shuffle_worker.sink.open import open_storage
+from shuffle_worker.sink.open import open_output
+from shuffle_worker.store.views import Notice
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ class JobRun:
         self._members: dict[int, Member] = {}
         self._tick_at = float("inf")
         self._closed = False
+        self._measured = Measured()
+        self._bytes_wire = 0
+        self._spilled_before = node.store.stats()["spilled_bytes_total"]
         self._participant_effects: dict[type, Callable[..., None]] = {
             effects.AdoptPlan: self._adopt_plan,
             effects.FenceStreams: self._fence_streams,
@@ -78,9 +83,25 @@ class JobRun:
         }
         node.serve_notices(uid, self._on_notice)
 
-    @property
-    def spilled_bytes(self) -> int:
-        return 0 if self._context is None else self._context.spilled_bytes
+    def measured(self) -> Measured:
+        """What the coordinator's process knows of the job beyond its machine's figures."""
+        context, coordinator = self._context, self.coordinator
+        if context is not None and coordinator is not None:
+            records = read_records(coordinator.manifest) if coordinator.manifest else []
+            self._measured = Measured(
+                partitions=context.plan.partitions,
+                bytes_in=context.bytes_in,
+                partition_rows=tuple(record.rows for record in records),
+                files=len(records),
+            )
+        return self._measured
+
+    def local_figures(self) -> LocalFigures:
+        """What this process alone did for the job."""
+        if self._context is not None:
+            self._bytes_wire = self._context.wire_bytes
+        spilled = self._node.store.stats()["spilled_bytes_total"] - self._spilled_before
+        return LocalFigures(self._bytes_wire, spilled)
 
     # ---- events in
 
@@ -125,8 +146,7 @@ class JobRun:
         elif notice.kind == "disk_full":
             log.error("disk full: %s", notice.detail)
         else:
-            fault = Fault("Corrupted" if notice.kind == "corrupt" else "PeerLost", notice.detail)
-            self.to_participant(events.StreamBroken(notice.map, attempt, fault))
+            self.to_participant(events.StreamBroken(notice.map, attempt, Fault("PeerLost", notice.detail)))
 
     # ---- effects out
 
@@ -152,8 +172,10 @@ class JobRun:
         self._node.tell(name, CHANNEL, encode_message(effect.message))
 
     def _set_timer(self) -> None:
-        machines = [self.participant, *([self.coordinator] if self.coordinator else [])]
-        wanted = min((when for m in machines if (when := m.next_deadline()) is not None), default=float("inf"))
+        deadlines = [self.participant.next_deadline()]
+        if self.coordinator is not None:
+            deadlines.append(self.coordinator.next_deadline())
+        wanted = min((when for when in deadlines if when is not None), default=float("inf"))
         if wanted < self._tick_at and not self._closed:
             self._tick_at = wanted
             self._node.loop.call_at(wanted, self._tick)
@@ -291,8 +313,8 @@ class JobRun:
 
     def _remove_staging(self, _effect: effects.RemoveStaging) -> None:
         assert self._planner is not None
-        storage = open_storage(self._planner.job.spec.sink, self.uid, self._node.incarnation)
-        self._pools.background.submit(storage.remove_all)
+        output = open_output(self._planner.job.spec.sink, self.uid, self._node.incarnation)
+        self._pools.background.submit(output.remove_staging)
 
     def close(self) -> None:
         """Forget the job."""

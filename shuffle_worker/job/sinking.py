@@ -129,10 +129,13 @@ class SinkPool:
                     return
                 staged = writer.finish()
             del job.writers[group]
-        except Exception as error:
-            self._broke(job, group, error)
-        else:
             job.report(GroupStaged(staged))
+        except ShuffleError as error:
+            self._broke(job, group, fault_of(error))
+        except Exception as error:
+            log.exception("group %d could not be written", group)
+            sentence = f"group {group}: {type(error).__name__}: {error}"
+            self._broke(job, group, Fault(InternalError.__name__, sentence))
 
     def _writer(self, job: _JobSink, group: int) -> GroupWriter | None:
         """The group's writer at its generation of now; None when the group is not placed here any more."""
@@ -145,17 +148,13 @@ class SinkPool:
             writer = job.writers[group] = job.context.open_group(group, generation)
         return writer
 
-    def _broke(self, job: _JobSink, group: int, error: Exception) -> None:
+    def _broke(self, job: _JobSink, group: int, fault: Fault) -> None:
         writer = job.writers.pop(group, None)
         if writer is not None:
             writer.abort()
-        if isinstance(error, ShuffleError):
-            fault = fault_of(error)
-        else:
-            log.error("group %d could not be written", group, exc_info=error)
-            fault = Fault(InternalError.__name__, f"group {group}: {type(error).__name__}: {error}")
         job.report(GroupBroke(group, job.generations.get(group, 0), fault))
 
     def _break_all(self, job: _JobSink, error: ShuffleError) -> None:
-        for group in list(job.writers):
-            self._broke(job, group, error)
+        """The store cannot hand out what is placed here: all of it is to be placed anew."""
+        for group in list(job.generations):
+            self._broke(job, group, fault_of(error))

@@ -3,13 +3,13 @@
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from uuid import UUID
 
 from shuffle_worker.errors import UserError
 from shuffle_worker.job.model import JobView
 from shuffle_worker.protocol.order import Phase as CoordinatorPhase
 from shuffle_worker.protocol.order import Status
-from shuffle_worker.quantity import format_bytes
 from shuffle_worker.spec.status import (
     REFUSED,
     CommitRecord,
@@ -70,16 +70,15 @@ _PHASES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What the coordinator's machine does not count: of this job, over all members where it says so."""
+    """What the coordinator's machine does not count.
+
+    Bytes on the wire and spilled are each worker's own, and summed by the supervisor.
+    """
 
     partitions: int = 0
-    groups: int = 0
     bytes_in: int = 0
-    bytes_wire: int = 0
-    bytes_spilled: int = 0
     partition_rows: tuple[int, ...] = ()
     files: int = 0
-    copies: int = 1
 
 
 def build_view(uid: UUID, status: Status, clock: JobClock, version: int, measured: Measured) -> JobView:
@@ -114,7 +113,6 @@ def build_status(status: Status, clock: JobClock, seconds: float, measured: Meas
             staged=_share(status.groups_staged, status.groups, measured.partitions),
         ),
         stats=build_stats(status, seconds, measured),
-        spilled=format_bytes(measured.bytes_spilled),
         conditions=build_conditions(status, phase, clock.ended_at or clock.started_at),
         commit=CommitRecord(status.epoch, status.prepared) if phase is Phase.COMPLETE else None,
     )
@@ -125,15 +123,11 @@ def build_stats(status: Status, seconds: float, measured: Measured) -> Stats:
     mean = sum(rows) / len(rows) if rows else 0
     return Stats(
         rows_in=status.rows_in,
-        rows_out=status.rows_out // measured.copies * max(1, measured.partitions)
-        if measured.copies > 1
-        else status.rows_out,
+        rows_out=sum(rows) if rows else status.rows_out,
         seconds=round(seconds, 3),
         rows_per_second=round(status.rows_in / seconds, 1) if seconds else 0.0,
         bytes_in=measured.bytes_in,
         bytes_shuffled=status.bytes_sent,
-        bytes_wire=measured.bytes_wire,
-        bytes_spilled=measured.bytes_spilled,
         bytes_out=status.bytes_out,
         files_out=measured.files,
         tasks_rerun=status.tasks_rerun,
@@ -169,7 +163,7 @@ def histogram(rows: tuple[int, ...]) -> tuple[int, ...]:
     if len(rows) <= HISTOGRAM_BINS:
         return rows
     edges = [len(rows) * number // HISTOGRAM_BINS for number in range(HISTOGRAM_BINS + 1)]
-    return tuple(sum(rows[start:end]) for start, end in zip(edges, edges[1:], strict=False))
+    return tuple(sum(rows[start:end]) for start, end in pairwise(edges))
 
 
 def _progress(status: Status) -> tuple[float, float]:

@@ -83,6 +83,11 @@ class Coordinator:
             return self._offer.phase
         return Phase.RUNNING if self._working is not None else self._gathering.phase
 
+    @property
+    def manifest(self) -> bytes | None:
+        """Of the output that is or was offered to the supervisor; None while there is none."""
+        return self._offer.manifest if self._offer is not None else None
+
     def on_event(self, now: float, event: Event) -> list[Effect]:
         self._voice.now = now
         self._notice_own_pause(now)

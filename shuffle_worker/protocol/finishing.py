@@ -54,6 +54,10 @@ class Offer:
             context.voice.ask(member, ("keep",), Keep, self.digest, self._manifest)
         self._prepare_if_kept()
 
+    @property
+    def manifest(self) -> bytes | None:
+        return self._manifest
+
     def on_kept(self, message: Kept) -> None:
         if message.digest == self.digest:
             self._context.voice.settle(message.sender, ("keep",))
@@ -190,9 +194,9 @@ def _sums_agree(context: Context, plan: Plan, splits: list[Split | None], staged
     inputs = [split for split in splits if split is not None]
     rows_in = sum(split.rows for split in inputs) * plan.copies
     rows_out = sum(each.rows for each in staged)
-    keys_in = sum(split.key_digest for split in inputs) & MASK64
+    keys_in = sum(split.key_digest for split in inputs) * plan.copies & MASK64
     keys_out = sum(each.key_digest for each in staged) & MASK64
-    all_in = add_row_digests([split.row_digest for split in inputs])
+    all_in = add_row_digests([split.row_digest for split in inputs] * plan.copies)
     all_out = add_row_digests([each.row_digest for each in staged if each.rows])
     if len(inputs) != plan.maps:
         sentence = f"all groups are written, but the figures of {plan.maps - len(inputs)} splits are unknown"

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from shuffle_worker._native.budget import Budget, Permit
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import Frame
-from shuffle_worker._native.store import Notice, Store
+from shuffle_worker._native.store import Store
 from shuffle_worker._native.transport import Transport
 from shuffle_worker.cluster.members import Member
 from shuffle_worker.errors import AdmissionError, Fenced, PeerLost
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.service.loop import ControlLoop
 from shuffle_worker.service.memory import resident_bytes
-from shuffle_worker.settings import Settings
+from shuffle_worker.settings import LOOPBACK, Settings
 from shuffle_worker.store.directories import SpillDirectories
 from shuffle_worker.store.limits import StoreLimits
+from shuffle_worker.store.views import Notice
 from shuffle_worker.wire.types import Address, Event, Message, TransportConfig, TransportLimits
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,11 @@ class Node:
         address = self.transport.address
         return Member(self.name, self.incarnation, address.host, address.port)
 
+    @property
+    def on_loopback(self) -> bool:
+        """Whether all members are on this machine."""
+        return self.settings.reachable_host in LOOPBACK
+
     # who is out there
     def connect(self, member: Member) -> None:
         """Begin to connect to a member (nothing for ourselves); control messages to it may then be sent."""
@@ -102,6 +108,16 @@ class Node:
     def disconnect(self, name: str) -> None:
         if self._peers.pop(name, None) is not None:
             self.transport.disconnect(name)
+
+    def peer(self, name: str) -> Member | None:
+        """The member to which messages for that name go."""
+        return self._peers.get(name)
+
+    def reconnect(self, name: str) -> None:
+        """Try a peer that was given up anew; nothing for one that is connected or being tried."""
+        member = self._peers.get(name)
+        if member is not None:
+            self.transport.connect(Address(member.name, member.host, member.port, member.incarnation))
 
     # control messages
     def serve_channel(self, channel: int, handler: MessageHandler) -> None:

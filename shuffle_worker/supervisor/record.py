@@ -22,6 +22,7 @@ class Record(msgspec.Struct, frozen=True):
     epoch: int = 0
     coordinator: str = ""
     commit: Commit | None = None
+    concluded: bool = False
 
 
 @dataclass

@@ -22,10 +22,10 @@ from typing import Any
 
 import msgspec
 
-from shuffle_worker.errors import AdmissionError, Cancelled, DeadlineExceeded, PeerError, PeerLost
+from shuffle_worker.errors import AdmissionError, Cancelled, DeadlineExceeded, PeerError, PeerLost, UserError
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.spec.model import ShuffleJob
-from shuffle_worker.spec.status import JobStatus
+from shuffle_worker.spec.status import JobStatus, Phase
 from shuffle_worker.supervisor.client import WorkerClient
 from shuffle_worker.supervisor.options import RunOptions
 from shuffle_worker.supervisor.processes import Endpoint, WorkerProcess, WorkerShare, end_all
@@ -38,8 +38,9 @@ SUPERVISOR_BYTES = 48 << 20
 LEAST_WORKER_BYTES = 192 << 20
 POLL_S = 0.1
 SILENCE_S = 15.0
+FIGURES_S = 1.0
 CANCEL_S = 10.0
-FINAL = frozenset({"Complete", "Failed", "Cancelled"})
+FINAL = frozenset({Phase.COMPLETE, Phase.FAILED, Phase.CANCELLED})
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Supervisor:
         self._record = Record(uid=str(uid))
         self._coordinator: Started | None = None
         self._heard_at = 0.0
+        self._figures: dict[str, dict[str, int]] = {}
 
     def run(self, on_status: Callable[[JobStatus], None], interrupted: threading.Event) -> JobStatus:
         """Until the job is final."""
@@ -137,9 +139,10 @@ class Supervisor:
                 self._cancel()
             view = self._poll()
             if view is not None:
-                status = msgspec.convert(view["status"], JobStatus)
+                status = self._completed(msgspec.convert(view["status"], JobStatus))
                 on_status(status)
                 if status.phase in FINAL:
+                    self._conclude()
                     return status
                 if view.get("prepared") and self._record.commit is None:
                     self._commit(view["prepared"])
@@ -219,6 +222,32 @@ class Supervisor:
             log.warning("the commit was not acknowledged: %s", error)
             self._appoint()
 
+    def _completed(self, status: JobStatus) -> JobStatus:
+        """The status with what each worker alone knows; one that is gone counts with what it last said."""
+        for worker in self._alive():
+            try:
+                self._figures[worker.endpoint.name] = worker.client.call(
+                    "GET", f"/v1/jobs/{self._record.uid}/figures", timeout_s=FIGURES_S
+                )
+            except (PeerError, UserError) as error:
+                log.debug("no figures: %s", error)
+        spilled = sum(figures["bytesSpilled"] for figures in self._figures.values())
+        wire = sum(figures["bytesWire"] for figures in self._figures.values())
+        stats = msgspec.structs.replace(status.stats, bytes_spilled=spilled, bytes_wire=wire)
+        coordinator = self._record.coordinator
+        return msgspec.structs.replace(status, stats=stats, spilled=format_bytes(spilled), coordinator=coordinator)
+
+    def _conclude(self) -> None:
+        """Record that the job has ended, and let its coordinator remove what is left of it."""
+        assert self._coordinator is not None
+        self._record = msgspec.structs.replace(self._record, concluded=True)
+        self._record_file.write(self._record)
+        try:
+            body = {"epoch": self._record.epoch}
+            self._coordinator.client.call("POST", f"/v1/jobs/{self._record.uid}/conclude", body)
+        except PeerError as error:
+            log.warning("the end was not acknowledged: %s", error)
+
     def _cancel(self) -> None:
         """Ask for the end, wait for it, and raise Cancelled."""
         assert self._coordinator is not None
@@ -229,6 +258,7 @@ class Supervisor:
             self._coordinator.client.call("POST", f"{path}/cancel", body)
             while time.monotonic() < deadline:
                 if self._coordinator.client.call("GET", path)["status"]["phase"] in FINAL:
+                    self._conclude()
                     break
                 time.sleep(POLL_S / 2)
         except PeerError as error:
