@@ -33,14 +33,14 @@ from shuffle_worker._native.inbox cimport (
     shuffle_t, stream_key_t, stream_t, uid_key_t, unordered_map,
 )
 from shuffle_worker._native.monitor cimport (
-    deadline_in, monitor_destroy, monitor_init, monitor_notify,
+    deadline_in, monitor_destroy, monitor_init, monitor_lock, monitor_notify, monitor_unlock,
 )
 from shuffle_worker._native.receiver cimport (
     GRANT_FENCED, GRANT_LATER, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_GAP, VERDICT_UNKNOWN, Receiver, waker_t,
 )
 from shuffle_worker._native.segment cimport (
     DISK_BAD_HEADER, DISK_BAD_PAYLOAD, DISK_IO, DISK_SHORT, directory_t, disk_add, disk_delete, disk_figures,
-    disk_finish, disk_new,
+    disk_finish, disk_new, disk_t,
 )
 from shuffle_worker._native.spill cimport spill_start, spill_stop, store_lock, store_sweep, store_t, store_unlock
 
@@ -278,14 +278,17 @@ cdef class Store(Receiver):
 
     def shuffles(self) -> list[bytes]:
         cdef cpp_map[uid_key_t, shuffle_t].iterator each
-        found = []
-        store_lock(self.state)
-        each = self.state.inbox.shuffles.begin()
-        while each != self.state.inbox.shuffles.end():
-            found.append(PyBytes_FromStringAndSize(<char *> deref(each).second.uid, 16))
-            inc(each)
-        store_unlock(self.state)
-        return found
+        cdef vector[uid_key_t] found
+        cdef size_t i
+        with nogil:
+            store_lock(self.state)
+            each = self.state.inbox.shuffles.begin()
+            while each != self.state.inbox.shuffles.end():
+                found.push_back(deref(each).first)
+                inc(each)
+            store_unlock(self.state)
+        return [PyBytes_FromStringAndSize(<char *> &found[i].first, 8)
+                + PyBytes_FromStringAndSize(<char *> &found[i].second, 8) for i in range(found.size())]
 
     def place(self, bytes uid not None, uint32_t group, uint32_t generation) -> None:
         self.place_all(uid, (group,), generation)
@@ -528,18 +531,26 @@ cdef class Store(Receiver):
         cdef const uint8_t *key = _uid(uid)
         cdef shuffle_t *shuffle
         cdef unordered_map[uint32_t, group_t].iterator each
-        found = []
-        store_lock(self.state)
-        shuffle = inbox_find(self.state.inbox, key)
-        if shuffle != NULL:
-            each = shuffle.groups.begin()
-            while each != shuffle.groups.end():
-                if deref(each).second.queue.size() > deref(each).second.head or deref(each).second.sealed:
-                    found.append(Ready(deref(each).second.number, deref(each).second.ready_rows,
-                                       deref(each).second.ready_bytes, bool(deref(each).second.sealed)))
-                inc(each)
-        store_unlock(self.state)
-        return found
+        cdef group_t *group
+        cdef vector[uint32_t] numbers
+        cdef vector[int64_t] rows, sizes
+        cdef vector[int] sealed
+        cdef size_t i
+        with nogil:
+            store_lock(self.state)
+            shuffle = inbox_find(self.state.inbox, key)
+            if shuffle != NULL:
+                each = shuffle.groups.begin()
+                while each != shuffle.groups.end():
+                    group = &deref(each).second
+                    if group.queue.size() > group.head or group.sealed:
+                        numbers.push_back(group.number)
+                        rows.push_back(group.ready_rows)
+                        sizes.push_back(group.ready_bytes)
+                        sealed.push_back(group.sealed)
+                    inc(each)
+            store_unlock(self.state)
+        return [Ready(numbers[i], rows[i], sizes[i], bool(sealed[i])) for i in range(numbers.size())]
 
     cdef int _ask(self, handout_t *out, bytes uid, int64_t max_bytes, double seconds, bint wait) except -1:
         memcpy(out.uid, _uid(uid), 16)
@@ -624,7 +635,7 @@ cdef class Store(Receiver):
 
     def stats(self) -> dict[str, int]:
         cdef store_t *store = self.state
-        cdef int64_t frames, resident, spilled, index, spill_ns, batches
+        cdef int64_t frames, resident, spilled, index, spill_ns, batches, written, written_frames, read_back
         cdef uint64_t duplicates, fenced, gaps, unknown
         with nogil:
             store_lock(store)
@@ -639,25 +650,31 @@ cdef class Store(Receiver):
             spill_ns = store.spill_ns
             batches = store.batches
             store_unlock(store)
+            monitor_lock(&store.disk.lock)
+            written = store.disk.written_bytes
+            written_frames = store.disk.written_frames
+            read_back = store.disk.read_bytes
+            monitor_unlock(&store.disk.lock)
         return {
             **self.budget.snapshot(), "frames": frames, "resident_bytes": resident, "spilled_bytes": spilled,
             "inbox_index_bytes": index, "duplicates": duplicates, "fenced": fenced, "gaps": gaps, "unknown": unknown,
             "spill_ns": spill_ns, "spill_batches": batches,
-            "spilled_bytes_total": store.disk.written_bytes, "spilled_frames_total": store.disk.written_frames,
-            "read_back_bytes_total": store.disk.read_bytes,
+            "spilled_bytes_total": written, "spilled_frames_total": written_frames,
+            "read_back_bytes_total": read_back,
         }
 
     def directories(self) -> list[dict[str, object]]:
-        cdef directory_t *each
+        cdef disk_t *disk = self.state.disk
+        cdef vector[directory_t] found
         cdef size_t i
-        found = []
-        store_lock(&self.state[0])
-        for i in range(self.state.disk.directories.size()):
-            each = self.state.disk.directories[i]
-            found.append({
-                "path": os.fsdecode(each.path), "free_bytes": each.free_bytes, "reserve_bytes": each.reserve_bytes,
-                "bytes": each.bytes, "segments": each.segments, "full": bool(each.full),
-                "memory": bool(each.memory), "fault": each.fault.decode(errors="replace"),
-            })
-        store_unlock(&self.state[0])
-        return found
+        with nogil:
+            monitor_lock(&disk.lock)
+            for i in range(disk.directories.size()):
+                found.push_back(deref(disk.directories[i]))
+            monitor_unlock(&disk.lock)
+        return [{
+            "path": os.fsdecode(found[i].path), "free_bytes": found[i].free_bytes,
+            "reserve_bytes": found[i].reserve_bytes, "bytes": found[i].bytes, "segments": found[i].segments,
+            "full": bool(found[i].full), "memory": bool(found[i].memory),
+            "fault": found[i].fault.decode(errors="replace"),
+        } for i in range(found.size())]
