@@ -11,7 +11,6 @@ DESCRIBED = (
     Described("credit_stall_s", "credit_stall_seconds", "Time that sends waited for credit", counter=True),
     Described("refused_frames", "refused_frames", "Frames refused, by reason", label="reason", counter=True),
     Described("refused_hellos", "refused_hellos", "Connections refused, by reason", label="reason", counter=True),
-    Described("connections", "connections", "Open connections"),
     Described("used_bytes", "memory_used_bytes", "Memory accounted: buffers, credit granted, permits"),
     Described("limit_bytes", "memory_limit_bytes", "Memory that data may use"),
     Described("resident_bytes", "held_memory_bytes", "Frames held in memory"),

@@ -46,7 +46,7 @@ class Planner:
         info = source.scan()
         check_apart(spec, info)
         check_columns(spec, info)
-        sizes = self.sizes(info)
+        sizes = job_sizes(spec, info, self._room)
         splits = cut_splits(info, sizes.split_bytes, sizes.least_splits)
         check_pieces(info, self._room)
         nonce = secrets.token_hex(16)
@@ -77,13 +77,6 @@ class Planner:
             body=body,
         )
 
-    def sizes(self, info: SourceInfo) -> Sizes:
-        spec = self.job.spec
-        if spec.shuffle.type is ShuffleType.BROADCAST:
-            sizes = size_job(self._room, self._room.workers, info.bytes_decoded, at_seal=False)
-            return replace(sizes, groups=min(self._room.workers, spec.shuffle.partitions))
-        return size_job(self._room, spec.shuffle.partitions, info.bytes_decoded, bool(spec.sink.files.sort_by))
-
     def _boundaries(self, source: Source, info: SourceInfo, splits: tuple[Split, ...]) -> bytes:
         spec = self.job.spec
         shuffle = spec.shuffle
@@ -100,6 +93,14 @@ class Planner:
         if chosen is not None:
             return str(chosen.value)
         return "None" if self._node.on_loopback else "LZ4"
+
+
+def job_sizes(spec: JobSpec, info: SourceInfo, room: Room) -> Sizes:
+    """Groups, staging and splits. Broadcast: one group for each worker, which holds all rows once."""
+    if spec.shuffle.type is ShuffleType.BROADCAST:
+        groups = min(room.workers, spec.shuffle.partitions)
+        return replace(size_job(room, groups, info.bytes_decoded, at_seal=False), groups=groups)
+    return size_job(room, spec.shuffle.partitions, info.bytes_decoded, bool(spec.sink.files.sort_by))
 
 
 def check_apart(spec: JobSpec, info: SourceInfo) -> None:
