@@ -82,14 +82,18 @@ class MapTable:
 
     def next_ready(self, now: float) -> int | None:
         """The next map to run, out of the queue."""
-        while self._delayed and self._delayed[0][0] <= now:
-            self._ready.append(heapq.heappop(self._delayed)[1])
+        self.promote(now)
         while self._ready:
             map = self._ready.popleft()
             self._queued.discard(map)
             if map not in self._of_map and self.pending(map):
                 return map
         return None
+
+    def promote(self, now: float) -> None:
+        """Put maps whose delay is over at the end of the queue."""
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[1])
 
     def next_delayed(self) -> float | None:
         return self._delayed[0][0] if self._delayed else None

@@ -85,6 +85,10 @@ class Participant:
     # ---- for the shell
 
     @property
+    def incarnation(self) -> int:
+        return self._voice.incarnation
+
+    @property
     def epoch(self) -> int:
         """The epoch this member is bound to; 0: none yet."""
         return self._voice.epoch

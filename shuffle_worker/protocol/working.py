@@ -176,6 +176,7 @@ class Working:
         """Give maps to members that have a free slot."""
         context = self._context
         now = context.voice.now
+        self.maps.promote(now)
         if self.done or not self._placed.issuperset(context.census.ready()):
             return
         slots = context.order.limits.slots
