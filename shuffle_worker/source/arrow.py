@@ -1,18 +1,27 @@
-"""Arrow IPC files as a source, in the file and in the stream format: record batches are the pieces of a split."""
+"""Arrow IPC files as a source, in the file (Feather 2) and the stream format: record batches are the pieces of a split.
+
+A scan reads metadata only. A stream whose batches lean on dictionaries before them cannot be entered in the middle: it
+is one piece.
+"""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from shuffle_worker.errors import InputError
+from shuffle_worker.errors import InputError, ShuffleError
 from shuffle_worker.plan import Split
 from shuffle_worker.source.base import FileInfo, Permits, Piece, Source, SourceInfo
 from shuffle_worker.source.files import FileStore, check_unchanged
-from shuffle_worker.source.schemas import check_same, project, strip
+from shuffle_worker.source.ipc_metadata import BatchPlace, IpcFormatError, IpcLayout, read_layout
+from shuffle_worker.source.schemas import conform, merge, project, strip
 
 SUFFIXES = (".arrow", ".feather", ".arrows", ".ipc")
 BATCH_ROWS = 65_536
-FILE_MAGIC = b"ARROW1"
+SCAN_THREADS = 4
+# LZ4 and Zstd make of Arrow buffers about a third; the truth is only in the buffers.
+COMPRESSED_GROWTH = 3
+_UNREADABLE = (pa.ArrowException, OSError, IpcFormatError)
 
 
 class ArrowSource(Source):
@@ -22,66 +31,103 @@ class ArrowSource(Source):
         self._columns = columns
 
     def scan(self) -> SourceInfo:
-        paths = list(dict.fromkeys(name for path in self._paths for name in self._store.find(path, SUFFIXES)))
-        files = []
-        schema: pa.Schema | None = None
-        for path in paths:
-            identity = self._store.identity(path)
-            with self._store.open(path) as file:
-                found, pieces = _scan(file, path)
-            if schema is None:
-                schema = found
-            check_same(schema, found, path, paths[0])
-            files.append(FileInfo(path, identity, pieces))
-        assert schema is not None
-        return SourceInfo(project(schema, self._columns, paths[0]), tuple(files))
+        paths = self._store.find_all(self._paths, SUFFIXES)
+        with ThreadPoolExecutor(SCAN_THREADS, "scan") as threads:
+            scanned = list(threads.map(self._scan_file, paths))
+        schema = merge([(info.path, found) for info, found in scanned])
+        return SourceInfo(project(schema, self._columns, paths[0]), tuple(info for info, _ in scanned))
+
+    def _scan_file(self, path: str) -> tuple[FileInfo, pa.Schema]:
+        identity = self._store.identity(path)
+        try:
+            with self._store.open(path, identity) as file:
+                layout = read_layout(file)
+                schema = _open(file, layout).schema
+        except ShuffleError:
+            raise
+        except _UNREADABLE as error:
+            raise InputError(
+                f"{path} is not a readable Arrow IPC file ({error}): write it again, or leave it out"
+            ) from None
+        pieces = [Piece(place.rows, _decoded_bytes(place)) for place in layout.batches]
+        if layout.dictionaries:
+            pieces = [Piece(sum(piece.rows for piece in pieces), sum(piece.bytes for piece in pieces))]
+        return FileInfo(path, identity, tuple(pieces)), strip(schema)
 
     def read(
-        self, split: Split, schema: pa.Schema, dictionary_columns: tuple[str, ...], permits: Permits
+        self,
+        split: Split,
+        schema: pa.Schema,
+        dictionary_columns: tuple[str, ...],  # noqa: ARG002 - columns come as they are stored
+        permits: Permits,
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
+        chosen = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         check_unchanged(self._store, split.path, split.identity)
-        with self._store.open(split.path) as file:
-            for number, batch in _batches(file, split):
-                with permits(batch.get_total_buffer_size(), f"record batch {number} of {split.path}"):
-                    chosen = batch.select(schema.names)
-                    for start in range(0, chosen.num_rows, BATCH_ROWS):
-                        yield chosen.slice(start, BATCH_ROWS)
+        with self._store.open(split.path, split.identity) as file:
+            for need, what, load in _loaders(file, split):
+                with permits(need, what):
+                    try:
+                        batch = conform(load(), chosen)
+                        batch.validate()
+                    except ShuffleError:
+                        raise
+                    except _UNREADABLE as error:
+                        raise InputError(
+                            f"{what}: cannot be decoded ({error}): the file is damaged; write it again, or leave it out"
+                        ) from None
+                    for start in range(0, batch.num_rows, BATCH_ROWS):
+                        yield batch.slice(start, BATCH_ROWS)
         check_unchanged(self._store, split.path, split.identity)
 
 
-def _is_file_format(file: pa.NativeFile) -> bool:
-    file.seek(0)
-    magic = file.read(len(FILE_MAGIC))
-    file.seek(0)
-    return bool(magic == FILE_MAGIC)
-
-
-def _scan(file: pa.NativeFile, path: str) -> tuple[pa.Schema, tuple[Piece, ...]]:
+def _loaders(file: pa.NativeFile, split: Split) -> Iterator[tuple[int, str, "_Load"]]:
+    """For each record batch of a split: bytes to decode it, what it is, and the way to load it."""
     try:
-        if _is_file_format(file):
-            reader = pa.ipc.open_file(file)
-            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        else:
-            reader = pa.ipc.open_stream(file)
-            batches = iter(reader)
-        pieces = tuple(Piece(batch.num_rows, batch.nbytes) for batch in batches)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable Arrow IPC file: {error}") from None
-    return strip(reader.schema), pieces
+        layout = read_layout(file)
+        reader = _open(file, layout)
+    except ShuffleError:
+        raise
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{split.path} is not a readable Arrow IPC file ({error}): write it again, or leave it out"
+        ) from None
+    last = len(layout.batches) - 1 if layout.dictionaries else split.last
+    for number in range(split.first, last + 1):
+        place = layout.batches[number]
+        need = _decoded_bytes(place) + (place.bytes if place.compressed else 0)
+        yield need, f"record batch {number} of {split.path}", _Load(file, reader, layout, number)
 
 
-def _batches(file: pa.NativeFile, split: Split) -> Iterator[tuple[int, pa.RecordBatch]]:
-    number = split.first
-    try:
-        if _is_file_format(file):
-            reader = pa.ipc.open_file(file)
-            for number in range(split.first, split.last + 1):
-                yield number, reader.get_batch(number)
-            return
-        for number, batch in enumerate(pa.ipc.open_stream(file)):
-            if number > split.last:
-                return
-            if number >= split.first:
-                yield number, batch
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{split.path}, record batch {number}: cannot be decoded: {error}") from None
+class _Load:
+    """Loads one record batch."""
+
+    def __init__(
+        self,
+        file: pa.NativeFile,
+        reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader,
+        layout: IpcLayout,
+        number: int,
+    ) -> None:
+        self._file = file
+        self._reader = reader
+        self._layout = layout
+        self._number = number
+
+    def __call__(self) -> pa.RecordBatch:
+        if self._layout.is_file:
+            return self._reader.get_batch(self._number)
+        if self._layout.dictionaries:
+            return self._reader.read_next_batch()
+        self._file.seek(self._layout.batches[self._number].offset)
+        return pa.ipc.read_record_batch(pa.ipc.read_message(self._file), self._reader.schema)
+
+
+def _open(file: pa.NativeFile, layout: IpcLayout) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
+    file.seek(0)
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    return (pa.ipc.open_file if layout.is_file else pa.ipc.open_stream)(file, options=options)
+
+
+def _decoded_bytes(place: BatchPlace) -> int:
+    return place.bytes * (COMPRESSED_GROWTH if place.compressed else 1)

@@ -1,7 +1,7 @@
 """What a source of any format offers: a scan of its files, and a reader of one split. No format in here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -39,6 +39,8 @@ class SourceInfo:
     files: tuple[FileInfo, ...]
     dictionary_columns: tuple[str, ...] = ()
     """Columns that the files' own metadata shows to have few values."""
+    encoded_columns: tuple[str, ...] | None = None
+    """Columns that the files hold as dictionaries of any size, or None if their format does not tell."""
 
     @property
     def rows(self) -> int:
@@ -62,11 +64,17 @@ class Source(ABC):
 
     @abstractmethod
     def read(
-        self, split: Split, schema: pa.Schema, dictionary_columns: tuple[str, ...], permits: Permits
+        self,
+        split: Split,
+        schema: pa.Schema,
+        dictionary_columns: tuple[str, ...],
+        permits: Permits,
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a split, in order, as batches of the columns of `schema`.
+        """The rows of a split, in order, as batches of the columns of `schema`, or of those named in `columns`.
 
-        Columns named in `dictionary_columns` may come as dictionaries.
+        Columns named in `dictionary_columns` may come as dictionaries; so may any whose type is one, with codes of any
+        width. A permit is held from before a piece is decoded until its last batch was taken.
         :raises InputError: unreadable (names file and row group), or changed since it was planned.
         """
 

@@ -1,28 +1,28 @@
 """Parquet files as a source: row groups are the pieces of a split.
 
-Read lean: no read-ahead, no threads of its own, one row group at a time. Which columns are worth reading as
-dictionaries is asked of the files' own metadata: string-like columns whose pages are all dictionary-encoded and whose
-chunks are small for their number of values.
+Read lean: no read-ahead, no threads of its own, one row group at a time, a bounded piece of each column's bytes. What
+the files' own metadata shows to have few values is read as dictionaries; each row group then brings its own.
 """
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import and_
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shuffle_worker.errors import InputError
+from shuffle_worker.errors import InputError, ShuffleError
 from shuffle_worker.plan import Split
 from shuffle_worker.source.base import FileInfo, Permits, Piece, Source, SourceInfo
 from shuffle_worker.source.files import FileStore, check_unchanged
-from shuffle_worker.source.schemas import check_same, project, strip
+from shuffle_worker.source.parquet_metadata import ColumnHints, column_hints, decoded_bytes, worth_a_dictionary
+from shuffle_worker.source.schemas import conform, merge, project, strip
 
 BATCH_ROWS = 65_536
 SCAN_THREADS = 4
 SUFFIXES = (".parquet", ".pq")
-# A dictionary page of 256 values of 64 bytes, and codes of 8 bits: above that a column is not one of few values.
-DICTIONARY_BYTES_PER_VALUE = 1.25
-DICTIONARY_PAGE_BYTES = 16 << 10
+PAGE_BYTES = 1 << 20
 
 
 class ParquetSource(Source):
@@ -32,87 +32,110 @@ class ParquetSource(Source):
         self._columns = columns
 
     def scan(self) -> SourceInfo:
-        paths = list(dict.fromkeys(name for path in self._paths for name in self._store.find(path, SUFFIXES)))
+        paths = self._store.find_all(self._paths, SUFFIXES)
         with ThreadPoolExecutor(SCAN_THREADS, "scan") as threads:
             scanned = list(threads.map(self._scan_file, paths))
-        schema = scanned[0][1]
-        for info, found, _ in scanned[1:]:
-            check_same(schema, found, info.path, paths[0])
-        schema = project(schema, self._columns, paths[0])
-        few = frozenset.intersection(*(names for _, _, names in scanned))
-        chosen = tuple(field.name for field in schema if field.name in few and worth_a_dictionary(field.type))
-        return SourceInfo(schema, tuple(info for info, _, _ in scanned), chosen)
+        whole = merge([(info.path, found) for info, found, _ in scanned])
+        schema = project(whole, self._columns, paths[0])
+        hints = reduce(and_, (hints for _, _, hints in scanned))
+        few = tuple(field.name for field in schema if field.name in hints.few and worth_a_dictionary(field.type))
+        encoded = tuple(name for name in schema.names if name in hints.encoded)
+        return SourceInfo(schema, tuple(info for info, _, _ in scanned), few, encoded)
 
-    def _scan_file(self, path: str) -> tuple[FileInfo, pa.Schema, frozenset[str]]:
+    def _scan_file(self, path: str) -> tuple[FileInfo, pa.Schema, ColumnHints]:
         identity = self._store.identity(path)
-        with self._store.open(path) as file:
-            parquet = _open(file, path)
+        with self._store.open(path, identity) as file:
+            parquet = _open(file, path, 0)
             metadata = parquet.metadata
+            hints = column_hints(metadata)
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-            pieces = tuple(Piece(group.num_rows, group.total_byte_size) for group in groups)
-            return FileInfo(path, identity, pieces), strip(parquet.schema_arrow), _few_valued(groups)
+            wanted = parquet.schema_arrow.names if self._columns is None else self._columns
+            leaves = [n for n in range(metadata.num_columns) if _top_level(metadata.schema.column(n)) in wanted]
+            sizes = [decoded_bytes(group, metadata, hints.few) for group in groups]
+            pieces = tuple(
+                Piece(group.num_rows, sum(size[n] for n in leaves)) for group, size in zip(groups, sizes, strict=True)
+            )
+            return FileInfo(path, identity, pieces), strip(parquet.schema_arrow), hints
 
     def read(
-        self, split: Split, schema: pa.Schema, dictionary_columns: tuple[str, ...], permits: Permits
+        self,
+        split: Split,
+        schema: pa.Schema,
+        dictionary_columns: tuple[str, ...],
+        permits: Permits,
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
+        chosen = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         check_unchanged(self._store, split.path, split.identity)
-        with self._store.open(split.path) as file:
-            parquet = _open(file, split.path, dictionary_columns)
+        with self._store.open(split.path, split.identity) as file:
+            parquet = _open(file, split.path, self._store.read_bytes, dictionary_columns)
+            few = frozenset(dictionary_columns)
             for number in range(split.first, split.last + 1):
-                group = parquet.metadata.row_group(number)
-                need = group.total_byte_size + max(
-                    group.column(i).total_compressed_size for i in range(group.num_columns)
-                )
-                with permits(min(need, 64 << 20), f"decoding row group {number} of {split.path}"):
-                    yield from _row_group(parquet, split.path, number, schema)
+                need = _decode_bytes(parquet.metadata, number, chosen, few, self._store.read_bytes)
+                with permits(need, f"decoding row group {number} of {split.path}"):
+                    yield from _row_group(parquet, split.path, number, chosen)
         check_unchanged(self._store, split.path, split.identity)
 
 
 def _row_group(parquet: pq.ParquetFile, path: str, number: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     rows = 0
-    try:
-        for batch in parquet.iter_batches(BATCH_ROWS, [number], schema.names, use_threads=False):
-            rows += batch.num_rows
-            yield batch.select(schema.names) if batch.schema.names != schema.names else batch
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}, row group {number}: cannot be decoded after {rows} rows: {error}") from None
+    batches = parquet.iter_batches(BATCH_ROWS, [number], schema.names, use_threads=False)
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                break
+            batch = conform(batch, schema)
+        except ShuffleError:
+            raise
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path}, row group {number}: cannot be decoded after {rows} rows ({_first_line(error)}): "
+                "the file is damaged; write it again, or leave it out"
+            ) from None
+        rows += batch.num_rows
+        yield batch
     planned = parquet.metadata.row_group(number).num_rows
     if rows != planned:
-        raise InputError(f"{path}, row group {number}: {rows} rows came where the file promises {planned}")
+        raise InputError(
+            f"{path}, row group {number}: {rows} rows came where the file promises {planned}: "
+            "the file is damaged; write it again, or leave it out"
+        )
 
 
-def _open(file: pa.NativeFile, path: str, dictionary_columns: tuple[str, ...] = ()) -> pq.ParquetFile:
+def _decode_bytes(
+    metadata: pq.FileMetaData, number: int, schema: pa.Schema, few: frozenset[str], read_bytes: int
+) -> int:
+    """What pyarrow allocates while it decodes one row group batch by batch, about: for each column read-ahead and a
+    page, and twice the largest batch (the one that is made, and the one that its taker still holds)."""
+    group = metadata.row_group(number)
+    share = min(1.0, BATCH_ROWS / max(1, group.num_rows))
+    need = 0.0
+    for leaf, size in enumerate(decoded_bytes(group, metadata, few)):
+        if _top_level(metadata.schema.column(leaf)) in schema.names:
+            chunk = group.column(leaf)
+            need += min(read_bytes or chunk.total_compressed_size, chunk.total_compressed_size)
+            need += min(PAGE_BYTES, chunk.total_uncompressed_size) + 2 * share * size
+    return int(need)
+
+
+def _top_level(column: pq.ColumnSchema) -> str:
+    """The name of the column of the schema that a leaf is of."""
+    return str(column.name if column.path == column.name else column.path.split(".", 1)[0])
+
+
+def _open(file: pa.NativeFile, path: str, read_bytes: int, dictionary_columns: tuple[str, ...] = ()) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(
-            file, read_dictionary=list(dictionary_columns) or None, pre_buffer=False, memory_map=False
+            file, read_dictionary=list(dictionary_columns) or None, pre_buffer=False, buffer_size=read_bytes
         )
+    except ShuffleError:
+        raise
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable Parquet file: {error}") from None
+        raise InputError(
+            f"{path} is not a readable Parquet file ({_first_line(error)}): write it again, or leave it out"
+        ) from None
 
 
-def worth_a_dictionary(type_: pa.DataType) -> bool:
-    """Types that Parquet readers give as dictionaries."""
-    return bool(
-        pa.types.is_string(type_)
-        or pa.types.is_binary(type_)
-        or pa.types.is_large_string(type_)
-        or pa.types.is_large_binary(type_)
-        or type_ in (pa.string_view(), pa.binary_view())
-    )
-
-
-def _few_valued(groups: list[pq.RowGroupMetaData]) -> frozenset[str]:
-    """Top-level columns whose every chunk is small and dictionary-encoded."""
-    columns: dict[str, bool] = {}
-    for group in groups:
-        for number in range(group.num_columns):
-            chunk = group.column(number)
-            small = (
-                chunk.has_dictionary_page
-                and chunk.total_uncompressed_size
-                <= DICTIONARY_BYTES_PER_VALUE * chunk.num_values + DICTIONARY_PAGE_BYTES
-                and chunk.data_page_offset - (chunk.dictionary_page_offset or 0) <= DICTIONARY_PAGE_BYTES
-            )
-            name = chunk.path_in_schema
-            columns[name] = columns.get(name, True) and small
-    return frozenset(name for name, few in columns.items() if few)
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(". ")
