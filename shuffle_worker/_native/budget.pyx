@@ -392,7 +392,8 @@ cdef class Budget:
             reserved = b.reserved
             permitted = b.permitted[STAGE_SOURCE] + b.permitted[STAGE_SINK]
             monitor_unlock(&b.monitor)
-        return (f"{format_bytes(used)} of {format_bytes(b.limit_bytes)} in use: {format_bytes(spillable)} in the inbox, "
+        return (f"{format_bytes(used)} of {format_bytes(b.limit_bytes)} in use: "
+                f"{format_bytes(spillable)} in the inbox, "
                 f"{format_bytes(reserved)} promised to senders, {format_bytes(permitted)} by codecs, "
                 f"{format_bytes(used - spillable - reserved - permitted)} elsewhere")
 

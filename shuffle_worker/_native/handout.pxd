@@ -28,6 +28,7 @@ cdef cppclass handout_t:
     int64_t max_bytes
     int64_t deadline_ns
     bint wait
+    bint any                # of whichever group is ready
     bint last               # the group is sealed and nothing is left of it
     bint done               # take_ready: every placed group was handed out
     vector[frame_header_t] headers

@@ -3,7 +3,7 @@
 
 Pure rules over memory: no lock, no clock, no socket, no file. The store calls them under its lock.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from cython.operator cimport dereference as deref, predecrement as dec, preincrement as inc

@@ -5,15 +5,14 @@ One thread writes; any thread reads. No file stays open between calls, so the nu
 descriptors. Which frames to spill, and what they mean, is decided elsewhere.
 """
 from libc.errno cimport EINTR, ENOSPC, EDQUOT, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, strerror
-from libcpp.algorithm cimport find
 from posix.fcntl cimport O_CLOEXEC, O_CREAT, O_RDONLY, O_WRONLY, open
 from posix.unistd cimport close, ftruncate, unlink
 from posix.stat cimport struct_stat, fstat
 
-from shuffle_worker._native.buffer cimport BufferPool, buffer_new, buffer_t, buffer_unref
+from shuffle_worker._native.buffer cimport BufferPool, buffer_new, buffer_t
 from shuffle_worker._native.frame cimport (
     FRAME_DATA, FRAME_HEADER_BYTES, FRAME_OK, Frame, crc32c, frame_header_check, frame_header_t, frame_wrap,
 )
@@ -249,13 +248,13 @@ cdef int disk_write(disk_t *disk, const uint8_t *uid, const vector[frame_header_
                     const vector[buffer_t *] &payloads, segment_t **segment, vector[int64_t] *offsets) noexcept nogil:
     cdef vector[iovec] parts
     cdef iovec part
-    cdef size_t i, attempt
+    cdef size_t i
     cdef int64_t bytes = 0, offset
     cdef int number, error
     cdef directory_t *directory
     for i in range(headers.size()):
         bytes += FRAME_HEADER_BYTES + <int64_t> headers[i].length
-    for attempt in range(disk.directories.size()):
+    for _ in range(disk.directories.size()):
         number = <int> (disk.turn % disk.directories.size())
         disk.turn += 1
         directory = disk.directories[number]

@@ -1,19 +1,13 @@
 """Contents of store.pyx: the store as native threads and Python hold it."""
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 
-from shuffle_worker._native.budget cimport Budget
 from shuffle_worker._native.buffer cimport buffer_t
+from shuffle_worker._native.door cimport InboxDoor
 from shuffle_worker._native.frame cimport Frame, frame_header_t
 from shuffle_worker._native.handout cimport handout_t
-from shuffle_worker._native.receiver cimport Receiver
-from shuffle_worker._native.spill cimport store_t
 
 
-cdef class Store(Receiver):
-    cdef store_t *state
-    cdef readonly Budget budget
-    cdef bint closed
-
+cdef class Store(InboxDoor):
     # For map threads: a sealed frame of a mapper in this process. Takes over the payload's reference.
     # A verdict; or -1, with a BUDGET_ fault in *fault, when memory stayed short until the deadline.
     cdef int put_frame(self, const frame_header_t *header, buffer_t *payload, int64_t deadline_ns,

@@ -7,7 +7,10 @@ from shuffle_worker._native.budget import Budget, Permit
 from shuffle_worker._native.frame import Frame
 from shuffle_worker._native.receiver import Receiver
 from shuffle_worker.store.limits import ShuffleLimits, StoreLimits
-from shuffle_worker.store.views import Counts, Notice, Ready, Taken
+from shuffle_worker.store.views import Counts as Counts
+from shuffle_worker.store.views import Notice as Notice
+from shuffle_worker.store.views import Ready as Ready
+from shuffle_worker.store.views import Taken as Taken
 
 class Store(Receiver):
     """Inbox, accounting, spill and hand-out of one process. Every method is thread-safe.

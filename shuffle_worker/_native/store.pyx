@@ -1,12 +1,11 @@
 # distutils: language = c++
-"""The store: the owner's side of the data plane, as transport, mappers, sink and control loop call it.
+"""The store: the owner's side of the data plane, as transport, mappers and sink call it.
 
 It puts together the inbox (which frames count), the budget (whether there is room), the spill thread and the hand-out,
-and turns their faults into errors. The rules are in those modules; here are the doors. See store.pyi for the contract
-of each method.
+and turns their faults into errors. The rules are in those modules; here are the doors, but for the control loop's,
+which is door.pyx. See store.pyi for the contract of each method.
 """
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strerror
@@ -17,30 +16,27 @@ from posix.unistd cimport close as close_fd
 
 from shuffle_worker._native.budget cimport (
     BUDGET_OK, Budget, budget_close, budget_grant, budget_redeem, budget_set_waker, budget_settle, budget_ungrant,
-    budget_wake,
 )
 from shuffle_worker._native.buffer cimport buffer_ref, buffer_t, buffer_unref
+from shuffle_worker._native.door cimport InboxDoor, attempt_name, uid_bytes
 from shuffle_worker._native.frame cimport Frame, frame_header_t, frame_wrap
 from shuffle_worker._native.handout cimport (
     OUT_CLOSING, OUT_DEADLINE, OUT_DISK, OUT_LEASED, OUT_MEMORY, OUT_NO_GROUP, OUT_NO_SHUFFLE, OUT_OK, handout_clear,
     handout_group, handout_ready, handout_t, handout_wait,
 )
 from shuffle_worker._native.inbox cimport (
-    INBOX_BROKEN, INBOX_CLOSED, INBOX_DISCARDED, INBOX_INCOMPLETE, INBOX_NO_GROUP, INBOX_NO_SHUFFLE, INBOX_NO_STREAM,
-    INBOX_OK, INBOX_OLD_EPOCH, INBOX_OLD_GENERATION, INBOX_SEALED, INBOX_WON, cpp_map, group_t, inbox_absent,
-    inbox_close, inbox_deliver, inbox_discard, inbox_drop_group, inbox_expect, inbox_fence, inbox_find, inbox_group,
-    inbox_new, inbox_open, inbox_place, inbox_release, inbox_seal, inbox_stream, inbox_t, inbox_win, notice_t,
-    shuffle_t, stream_key_t, stream_t, uid_key_t, unordered_map,
+    INBOX_CLOSED, INBOX_OK, cpp_map, group_t, inbox_absent, inbox_close, inbox_deliver, inbox_find, inbox_group,
+    inbox_new, inbox_release, shuffle_t, uid_key_t, unordered_map,
 )
 from shuffle_worker._native.monitor cimport (
     deadline_in, monitor_destroy, monitor_init, monitor_lock, monitor_notify, monitor_unlock,
 )
 from shuffle_worker._native.receiver cimport (
-    GRANT_FENCED, GRANT_LATER, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_GAP, VERDICT_UNKNOWN, Receiver, waker_t,
+    GRANT_FENCED, GRANT_LATER, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_GAP, VERDICT_UNKNOWN, waker_t,
 )
 from shuffle_worker._native.segment cimport (
-    DISK_BAD_HEADER, DISK_BAD_PAYLOAD, DISK_IO, DISK_SHORT, directory_t, disk_add, disk_delete, disk_figures,
-    disk_finish, disk_new, disk_t,
+    DISK_BAD_HEADER, DISK_BAD_PAYLOAD, DISK_IO, DISK_SHORT, directory_t, disk_add, disk_delete, disk_finish, disk_new,
+    disk_t,
 )
 from shuffle_worker._native.spill cimport spill_start, spill_stop, store_lock, store_sweep, store_t, store_unlock
 
@@ -49,8 +45,7 @@ import os
 from shuffle_worker.errors import (
     Cancelled, Corrupted, DeadlineExceeded, DiskFull, Fenced, InternalError, PeerError, SpecError,
 )
-from shuffle_worker.store.limits import ShuffleLimits
-from shuffle_worker.store.views import Counts, Notice, Ready, Taken
+from shuffle_worker.store.views import Counts, Notice, Ready, Taken  # noqa: F401 - the store's vocabulary
 
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -58,51 +53,9 @@ cdef extern from "<sys/eventfd.h>" nogil:
         EFD_CLOEXEC
         EFD_NONBLOCK
     int eventfd(unsigned int value, int flags)
-    int eventfd_read(int fd, uint64_t *value)
-
-NOTICES = ("complete", "broken", "disk_full")
-STATES = ("open", "broken", "won")
 
 
-cdef const uint8_t *_uid(bytes uid) except NULL:
-    if len(uid) != 16:
-        raise ValueError(f"a shuffle's UID has 16 bytes, not {len(uid)}")
-    return <const uint8_t *> <const char *> uid
-
-
-cdef int _check(int fault, bytes uid, str what) except -1:
-    """Raise what an INBOX_ fault means."""
-    if fault == INBOX_OK:
-        return 0
-    if fault == INBOX_SEALED:
-        raise InternalError(f"{what} of shuffle {uid.hex()} won after its group was sealed")
-    reason = {
-        INBOX_NO_SHUFFLE: "the shuffle is unknown here",
-        INBOX_CLOSED: "the shuffle was closed",
-        INBOX_OLD_EPOCH: "a newer epoch has spoken",
-        INBOX_NO_GROUP: "the group is not placed here",
-        INBOX_OLD_GENERATION: "the group is held at a newer generation",
-        INBOX_NO_STREAM: "nothing of it is here",
-        INBOX_DISCARDED: "it was discarded",
-        INBOX_BROKEN: "one of its frames was skipped",
-        INBOX_INCOMPLETE: "frames that were promised are missing",
-        INBOX_WON: "it has won already",
-    }.get(fault)
-    if reason is None:
-        raise InternalError(f"{what} of shuffle {uid.hex()}: unexpected fault {fault}")
-    raise Fenced(f"{what} of shuffle {uid.hex()} is refused: {reason}")
-
-
-cdef str _attempt(uint32_t map, uint32_t epoch, uint32_t attempt):
-    return f"attempt ({epoch}, {attempt}) of map {map}"
-
-
-cdef object _counts(const stream_t *stream):
-    return Counts(STATES[stream.state], stream.frames, stream.rows, stream.bytes, stream.crc_sum, stream.value_sum,
-                  stream.expected if stream.expecting else None)
-
-
-cdef class Store(Receiver):
+cdef class Store(InboxDoor):
     """Inbox, accounting, spill and hand-out of one process. Every method is thread-safe; see store.pyi."""
 
     def __cinit__(self, Budget budget not None, limits, directories=()):
@@ -230,7 +183,7 @@ cdef class Store(Receiver):
             verdict = self.put_frame(&frame.header, frame.payload, deadline, &fault)
         if verdict < 0:
             self._memory_fault(fault, <int64_t> frame.header.length, deadline_s,
-                               f"a frame of {_attempt(frame.header.map, frame.header.epoch, frame.header.attempt)}")
+                               f"a frame of {attempt_name(frame.header.map, frame.header.epoch, frame.header.attempt)}")
         return verdict
 
     def offer(self, Frame frame not None) -> int:
@@ -250,223 +203,6 @@ cdef class Store(Receiver):
         if frame.header.length != (0 if frame.payload == NULL else frame.payload.size):
             raise InternalError(f"{frame!r} is not sealed: its payload has another size")
         return 0
-
-    # ---- shuffles and what fences
-
-    def open_shuffle(self, bytes uid not None, uint32_t epoch, limits=ShuffleLimits()) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef int64_t ready_rows = limits.ready_rows
-        cdef int fault
-        if self.closed:
-            raise Cancelled("the store was closed")
-        with nogil:
-            store_lock(self.state)
-            fault = inbox_open(self.state.inbox, key, epoch, ready_rows)
-            store_unlock(self.state)
-            budget_wake(self.state.budget)      # senders may wait for it to be opened
-        _check(fault, uid, f"epoch {epoch}")
-
-    def close_shuffle(self, bytes uid not None) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        with nogil:
-            store_lock(self.state)
-            inbox_close(self.state.inbox, key)
-            disk_finish(self.state.disk, key)
-            monitor_notify(&self.state.lock)
-            store_unlock(self.state)
-            store_sweep(self.state)
-
-    def shuffles(self) -> list[bytes]:
-        cdef cpp_map[uid_key_t, shuffle_t].iterator each
-        cdef vector[uid_key_t] found
-        cdef size_t i
-        with nogil:
-            store_lock(self.state)
-            each = self.state.inbox.shuffles.begin()
-            while each != self.state.inbox.shuffles.end():
-                found.push_back(deref(each).first)
-                inc(each)
-            store_unlock(self.state)
-        return [PyBytes_FromStringAndSize(<char *> &found[i].first, 8)
-                + PyBytes_FromStringAndSize(<char *> &found[i].second, 8) for i in range(found.size())]
-
-    def place(self, bytes uid not None, uint32_t group, uint32_t generation) -> None:
-        self.place_all(uid, (group,), generation)
-
-    def place_all(self, bytes uid not None, groups, uint32_t generation) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef vector[uint32_t] numbers = groups
-        cdef shuffle_t *shuffle
-        cdef int fault = INBOX_OK
-        cdef size_t i = 0
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle == NULL:
-                fault = inbox_absent(self.state.inbox, key)
-            while fault == INBOX_OK and i < numbers.size():
-                fault = inbox_place(self.state.inbox, shuffle, numbers[i], generation)
-                i += 1
-            monitor_notify(&self.state.lock)
-            store_unlock(self.state)
-            store_sweep(self.state)
-        _check(fault, uid, f"generation {generation} of group {numbers[i - 1] if i else '-'}")
-
-    def drop_group(self, bytes uid not None, uint32_t group) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef shuffle_t *shuffle
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle != NULL:
-                inbox_drop_group(self.state.inbox, shuffle, group)
-                monitor_notify(&self.state.lock)
-            store_unlock(self.state)
-            store_sweep(self.state)
-
-    def fence(self, bytes uid not None, uint32_t epoch) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef shuffle_t *shuffle
-        cdef int fault
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle == NULL:
-                fault = inbox_absent(self.state.inbox, key)
-            else:
-                fault = inbox_fence(shuffle, epoch)
-            store_unlock(self.state)
-        _check(fault, uid, f"epoch {epoch}")
-
-    def seal(self, bytes uid not None, groups=None) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef vector[uint32_t] numbers = groups or ()
-        cdef bint every = groups is None
-        cdef unordered_map[uint32_t, group_t].iterator each
-        cdef shuffle_t *shuffle
-        cdef group_t *group
-        cdef int fault = INBOX_OK
-        cdef size_t i
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle == NULL:
-                fault = inbox_absent(self.state.inbox, key)
-            elif every:
-                each = shuffle.groups.begin()
-                while each != shuffle.groups.end():
-                    inbox_seal(shuffle, &deref(each).second)
-                    inc(each)
-            else:
-                for i in range(numbers.size()):
-                    group = inbox_group(shuffle, numbers[i])
-                    if group == NULL:
-                        fault = INBOX_NO_GROUP
-                    else:
-                        inbox_seal(shuffle, group)
-            monitor_notify(&self.state.lock)
-            store_unlock(self.state)
-        _check(fault, uid, "the seal")
-
-    # ---- streams
-
-    def expect(self, bytes uid not None, uint32_t map, uint32_t epoch, uint32_t attempt, uint64_t frames) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef shuffle_t *shuffle
-        cdef int fault
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle == NULL:
-                fault = inbox_absent(self.state.inbox, key)
-            else:
-                fault = inbox_expect(self.state.inbox, shuffle, map, epoch, attempt, frames)
-            store_unlock(self.state)
-        _check(fault, uid, _attempt(map, epoch, attempt))
-
-    def win(self, bytes uid not None, uint32_t map, uint32_t epoch, uint32_t attempt) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef shuffle_t *shuffle
-        cdef int fault
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle == NULL:
-                fault = inbox_absent(self.state.inbox, key)
-            else:
-                fault = inbox_win(self.state.inbox, shuffle, map, epoch, attempt)
-            monitor_notify(&self.state.lock)
-            store_unlock(self.state)
-        _check(fault, uid, _attempt(map, epoch, attempt))
-
-    def discard(self, bytes uid not None, uint32_t map, uint32_t epoch, uint32_t attempt) -> None:
-        cdef const uint8_t *key = _uid(uid)
-        cdef shuffle_t *shuffle
-        cdef int fault
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle == NULL:
-                fault = inbox_absent(self.state.inbox, key)
-            else:
-                fault = inbox_discard(self.state.inbox, shuffle, map, epoch, attempt)
-            store_unlock(self.state)
-            store_sweep(self.state)
-        _check(fault, uid, _attempt(map, epoch, attempt))
-
-    def counts(self, bytes uid not None, uint32_t map, uint32_t epoch, uint32_t attempt):
-        cdef const uint8_t *key = _uid(uid)
-        cdef shuffle_t *shuffle
-        cdef stream_t *found = NULL
-        cdef stream_t stream
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle != NULL:
-                found = inbox_stream(shuffle, map, epoch, attempt)
-                if found != NULL:
-                    stream = found[0]
-            store_unlock(self.state)
-        return None if found == NULL else _counts(&stream)
-
-    def streams(self, bytes uid not None) -> list:
-        cdef const uint8_t *key = _uid(uid)
-        cdef vector[stream_key_t] keys
-        cdef vector[stream_t] streams
-        cdef shuffle_t *shuffle
-        cdef cpp_map[stream_key_t, stream_t].iterator each
-        cdef size_t i
-        with nogil:
-            store_lock(self.state)
-            shuffle = inbox_find(self.state.inbox, key)
-            if shuffle != NULL:
-                each = shuffle.streams.begin()
-                while each != shuffle.streams.end():
-                    keys.push_back(deref(each).first)
-                    streams.push_back(deref(each).second)
-                    inc(each)
-            store_unlock(self.state)
-        return [(keys[i].first, keys[i].second >> 32, keys[i].second & 0xffffffff, _counts(&streams[i]))
-                for i in range(keys.size())]
-
-    def fileno(self) -> int:
-        return self.state.event_fd
-
-    def notices(self) -> list:
-        cdef vector[notice_t] found
-        cdef uint64_t count
-        cdef size_t i
-        with nogil:
-            if eventfd_read(self.state.event_fd, &count) != 0 and errno != EAGAIN:
-                count = 0       # nothing else can fail on a descriptor of our own; the queue is read anyway
-            store_lock(self.state)
-            while not self.state.inbox.notices.empty():
-                found.push_back(self.state.inbox.notices.front())
-                self.state.inbox.notices.pop_front()
-            store_unlock(self.state)
-        return [Notice(NOTICES[found[i].kind], PyBytes_FromStringAndSize(<char *> found[i].uid, 16), found[i].map,
-                       found[i].epoch, found[i].attempt, self.disk_full() if NOTICES[found[i].kind] == "disk_full" else "")
-                for i in range(found.size())]
 
     # ---- hand-out
 
@@ -495,13 +231,14 @@ cdef class Store(Receiver):
     def take_ready(self, bytes uid not None, int64_t max_bytes, double deadline_s):
         cdef handout_t out
         self._ask(&out, uid, max_bytes, deadline_s, True)
+        out.any = True
         with nogil:
             handout_ready(self.state, &out)
         frames = self._frames(&out, uid, deadline_s)
         return None if out.done else Taken(out.group, frames, bool(out.last))
 
     def release_group(self, bytes uid not None, uint32_t group) -> None:
-        cdef const uint8_t *key = _uid(uid)
+        cdef const uint8_t *key = uid_bytes(uid)
         cdef shuffle_t *shuffle
         cdef group_t *found
         with nogil:
@@ -515,7 +252,7 @@ cdef class Store(Receiver):
             store_unlock(self.state)
 
     def wait_ready(self, bytes uid not None, double deadline_s) -> bool:
-        cdef const uint8_t *key = _uid(uid)
+        cdef const uint8_t *key = uid_bytes(uid)
         cdef int64_t deadline = deadline_in(deadline_s)
         cdef int outcome = OUT_OK
         cdef bint ready
@@ -528,7 +265,7 @@ cdef class Store(Receiver):
         return ready
 
     def ready(self, bytes uid not None) -> list:
-        cdef const uint8_t *key = _uid(uid)
+        cdef const uint8_t *key = uid_bytes(uid)
         cdef shuffle_t *shuffle
         cdef unordered_map[uint32_t, group_t].iterator each
         cdef group_t *group
@@ -553,12 +290,13 @@ cdef class Store(Receiver):
         return [Ready(numbers[i], rows[i], sizes[i], bool(sealed[i])) for i in range(numbers.size())]
 
     cdef int _ask(self, handout_t *out, bytes uid, int64_t max_bytes, double seconds, bint wait) except -1:
-        memcpy(out.uid, _uid(uid), 16)
+        memcpy(out.uid, uid_bytes(uid), 16)
         out.group = 0
         out.position = -1
         out.max_bytes = max_bytes
         out.deadline_ns = deadline_in(seconds)
         out.wait = wait
+        out.any = False
         out.last = False
         out.done = False
         out.outcome = OUT_OK
@@ -606,7 +344,9 @@ cdef class Store(Receiver):
             }[out.fault])
         if out.outcome == OUT_LEASED:
             raise DeadlineExceeded(f"waited {seconds:.1f} s for another reader of {name} to end")
-        raise DeadlineExceeded(f"waited {seconds:.1f} s for frames of {name if out.group or not out.wait else uid.hex()}")
+        if out.any:
+            name = f"any group of shuffle {uid.hex()}"
+        raise DeadlineExceeded(f"waited {seconds:.1f} s for frames of {name}")
 
     # ---- memory and figures
 
@@ -619,19 +359,6 @@ cdef class Store(Receiver):
             raise DiskFull(f"{what} waits for memory, and nothing can be spilled ({full}; {self.budget.figures()})")
         self.budget.fail(fault, bytes, seconds, what)
         return 0
-
-    def disk_full(self) -> str:
-        cdef string figures
-        cdef bint full
-        with nogil:
-            store_lock(self.state)
-            full = self.state.full
-            store_unlock(self.state)
-            if full:
-                figures = disk_figures(self.state.disk)
-        if not full:
-            return ""
-        return f"every spill directory is full or out of use: {os.fsdecode(figures) or 'none was given'}"
 
     def stats(self) -> dict[str, int]:
         cdef store_t *store = self.state
