@@ -57,7 +57,9 @@ class Coordinator:
             events.Cancel: self._on_cancel,
             events.MembersChanged: self._on_members_changed,
             events.Published: self._on_published,
-            events.PublishFailed: self._on_publish_failed,
+            events.ManifestSaved: self._on_manifest_saved,
+            events.SaveFailed: self._on_offer_failed,
+            events.PublishFailed: self._on_offer_failed,
             events.Concluded: self._on_concluded,
         }
         self._on_message: dict[type[Message], Callable[[Any], None]] = {
@@ -67,8 +69,6 @@ class Coordinator:
             messages.Leaving: self._on_leaving,
             messages.PeerReport: self._on_peer_report,
             messages.Ended: self._on_ended,
-            messages.Kept: self._on_kept,
-            messages.ManifestCopy: self._on_manifest_copy,
         }
 
     # ---- for the shell
@@ -176,9 +176,13 @@ class Coordinator:
         if self._offer is not None:
             self._offer.on_published(event.digest)
 
-    def _on_publish_failed(self, event: events.PublishFailed) -> None:
+    def _on_manifest_saved(self, event: events.ManifestSaved) -> None:
         if self._offer is not None:
-            self._offer.on_publish_failed(event.digest, event.fault)
+            self._offer.on_saved(event.digest)
+
+    def _on_offer_failed(self, event: events.SaveFailed | events.PublishFailed) -> None:
+        if self._offer is not None:
+            self._offer.on_failed(event.digest, event.fault)
 
     # ---- messages
 
@@ -251,14 +255,6 @@ class Coordinator:
         self._census.report(self._voice.now, message.sender, message.member, message.refused)
         self._judge()
 
-    def _on_kept(self, message: messages.Kept) -> None:
-        if self._offer is not None:
-            self._offer.on_kept(message)
-
-    def _on_manifest_copy(self, message: messages.ManifestCopy) -> None:
-        if self._offer is not None:
-            self._offer.on_manifest_copy(message)
-
     def _on_ended(self, message: messages.Ended) -> None:
         if self._farewell is not None:
             self._farewell.on_ended(message.sender)
@@ -283,7 +279,6 @@ class Coordinator:
             return
         self._voice.tell(member, messages.Strike)
         if self._offer is not None and (self._offer.phase is not Phase.RUNNING or self._durable):
-            self._offer.on_lost(member)
             return
         self._offer = None
         self._gathering.on_lost(member)
@@ -341,7 +336,7 @@ class Coordinator:
         if gathering.phase is Phase.JOINING and self._census.live() and gathering.all_joined:
             if self.order.commit is not None:
                 self._offer = Offer(context)
-                self._offer.resume(self.order.commit, gathering.joined)
+                self._offer.resume(self.order.commit)
                 return
             ended = gathering.adopt_end()
             if ended is not None:
@@ -383,7 +378,7 @@ class Coordinator:
                 working = self._working
                 return f"{working.maps.done()} of {working.maps.maps} maps done, {working.unstaged} groups to write"
             case Phase.RUNNING:
-                return "members keep the manifest"
+                return "the manifest is written"
             case Phase.PREPARED:
                 return "waiting for the commit to be recorded"
             case phase:

@@ -35,11 +35,22 @@ class MakePlan(Effect, frozen=True):
     members: tuple[int, ...]
 
 
-class Publish(Effect, frozen=True):
-    """Publish exactly this manifest; done already (by whomever) is done. Published or PublishFailed.
+class SaveManifest(Effect, frozen=True):
+    """Write the manifest beside the staged files, under its digest, and wait until it is durable there.
 
-    `manifest` None: nobody holds it any more. Then only look whether the output with this digest is there, and answer
-    PublishFailed if it is not.
+    It is then as safe as the files it lists, whichever members are lost. ManifestSaved or SaveFailed.
+    """
+
+    digest: str
+    manifest: bytes
+
+
+class Publish(Effect, frozen=True):
+    """Publish exactly the saved manifest of this digest. Published or PublishFailed.
+
+    Done already, by whichever coordinator, is done. Several may be at it at once: what a zombie does with the same
+    manifest must do no harm. `manifest` None: it was offered by another coordinator, and is read from where
+    SaveManifest put it; if it is not there, look whether the output is there already.
     """
 
     digest: str

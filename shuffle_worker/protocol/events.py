@@ -75,6 +75,19 @@ class MembersChanged(Event, frozen=True):
     membership: Membership
 
 
+class ManifestSaved(Event, frozen=True):
+    """The end of SaveManifest."""
+
+    digest: str
+
+
+class SaveFailed(Event, frozen=True):
+    """The end of SaveManifest. A retryable fault is tried again, within the limit."""
+
+    digest: str
+    fault: Fault
+
+
 class Published(Event, frozen=True):
     """The end of Publish: the output is there."""
 

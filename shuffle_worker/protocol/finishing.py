@@ -1,15 +1,16 @@
 """A coordinator's last phase: offer the manifest, publish what the supervisor recorded, tell members the end. Pure.
 
-    all staged -> sums agree -> every live member keeps the manifest -> PREPARED, until the supervisor's word
+    all staged -> sums agree -> the manifest is saved beside the files -> PREPARED, until the supervisor's word
                -> commit recorded -> Publish -> Published -> members released -> COMPLETE
 
 From PREPARED on nothing but the supervisor's record decides: this coordinator neither fails nor publishes by itself,
-since the record may have been written already. A later coordinator that is given a record publishes the same bytes.
+since the record may have been written already. A later coordinator that is given a record publishes the same bytes:
+the manifest does not live in members, of whom any may be out of reach, but where the files are.
 """
 
 from shuffle_worker.protocol.context import Context
-from shuffle_worker.protocol.effects import Note, Publish, RemoveStaging
-from shuffle_worker.protocol.messages import End, FetchManifest, Joined, Keep, Kept, ManifestCopy
+from shuffle_worker.protocol.effects import Note, Publish, RemoveStaging, SaveManifest
+from shuffle_worker.protocol.messages import End
 from shuffle_worker.protocol.order import Phase
 from shuffle_worker.protocol.values import (
     MASK64,
@@ -25,47 +26,34 @@ from shuffle_worker.protocol.values import (
     manifest_digest,
 )
 
+MOST_BACKOFF_DOUBLINGS = 6
+
 
 class Offer:
-    """Manifest to commit. `phase` is RUNNING while members still have to keep the manifest."""
+    """Manifest to commit. `phase` is RUNNING while the manifest is being saved."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.phase = Phase.RUNNING
         self.digest = ""
-        self._manifest: bytes | None = None
-        self._keeping: set[int] = set()
-        self._sources: list[int] = []
+        self.manifest: bytes | None = None
+        """What was offered here; None when a record of another coordinator is carried out."""
         self._failures = 0
         self._again_at: float | None = None
 
     # ---- the first time
 
     def offer(self, plan: Plan, splits: list[Split | None], staged: list[Staged | None]) -> None:
-        """All groups are staged: check the sums, let members keep the manifest."""
-        context = self._context
+        """All groups are staged: check the sums, save the manifest."""
         complete = tuple(each for each in staged if each is not None)
-        if not _sums_agree(context, plan, splits, complete):
+        if not _sums_agree(self._context, plan, splits, complete):
             return
-        self._manifest = encode_manifest(complete)
-        self.digest = manifest_digest(self._manifest)
-        self._keeping = set(context.census.live())
-        for member in self._keeping:
-            context.voice.ask(member, ("keep",), Keep, self.digest, self._manifest)
-        self._prepare_if_kept()
+        self.manifest = encode_manifest(complete)
+        self.digest = manifest_digest(self.manifest)
+        self._act()
 
-    @property
-    def manifest(self) -> bytes | None:
-        return self._manifest
-
-    def on_kept(self, message: Kept) -> None:
-        if message.digest == self.digest:
-            self._context.voice.settle(message.sender, ("keep",))
-            self._keeping.discard(message.sender)
-            self._prepare_if_kept()
-
-    def _prepare_if_kept(self) -> None:
-        if self.phase is Phase.RUNNING and not self._keeping:
+    def on_saved(self, digest: str) -> None:
+        if self.phase is Phase.RUNNING and digest == self.digest:
             self.phase = Phase.PREPARED
 
     def commit(self, record: CommitRecord) -> None:
@@ -73,72 +61,50 @@ class Offer:
         if self.phase is not Phase.PREPARED:
             return
         if record.digest != self.digest or record.epoch != self._context.order.epoch:
-            self._context.voice.do(
-                Note(f"refused a commit of {record.digest} at epoch {record.epoch}: not what is offered")
-            )
+            refused = f"refused a commit of {record.digest} at epoch {record.epoch}: not what is offered"
+            self._context.voice.do(Note(refused))
             return
-        self._publish()
+        self.resume(record)
 
     # ---- with a record
 
-    def resume(self, record: CommitRecord, joined: dict[int, Joined]) -> None:
-        """A record exists: find the manifest, publish it again."""
+    def resume(self, record: CommitRecord) -> None:
+        """A record exists: publish what it says, as often as it takes."""
         self.phase = Phase.PUBLISHING
         self.digest = record.digest
-        self._sources = sorted(member for member, message in joined.items() if message.manifest == record.digest)
-        self._fetch_or_look()
-
-    def _fetch_or_look(self) -> None:
-        if self._sources:
-            self._context.voice.ask(self._sources[0], ("manifest",), FetchManifest, self.digest)
-        else:
-            self._publish()
-
-    def on_manifest_copy(self, message: ManifestCopy) -> None:
-        if self._manifest is not None or message.sender not in self._sources or message.digest != self.digest:
-            return
-        self._context.voice.settle(message.sender, ("manifest",))
-        if manifest_digest(message.manifest) == self.digest:
-            self._manifest = message.manifest
-            self._publish()
-        else:
-            self._sources.remove(message.sender)
-            self._fetch_or_look()
-
-    def _publish(self) -> None:
-        self.phase = Phase.PUBLISHING
-        self._context.voice.do(Publish(self.digest, self._manifest))
-
-    # ---- both
+        self._failures = 0
+        self._act()
 
     def on_published(self, digest: str) -> None:
         if self.phase is Phase.PUBLISHING and digest == self.digest and self._context.outcome is None:
             self._context.outcome = (Outcome.COMPLETE, None)
 
-    def on_publish_failed(self, digest: str, fault: Fault) -> None:
+    # ---- both
+
+    def on_failed(self, digest: str, fault: Fault) -> None:
+        """Saving or publishing did not work."""
         context = self._context
-        if self.phase is not Phase.PUBLISHING or digest != self.digest:
+        if self.phase is Phase.PREPARED or digest != self.digest:
             return
+        what = "published" if self.phase is Phase.PUBLISHING else "prepared"
         self._failures += 1
         if not fault.retryable or self._failures > context.order.limits.backoff_limit:
-            context.fail(fault.kind, f"the output could not be published: {fault.sentence}")
+            context.fail(fault.kind, f"the output could not be {what}: {fault.sentence}")
             return
-        context.voice.do(Note(f"publishing failed and is tried again: {fault.sentence}"))
-        self._again_at = context.voice.now + context.order.timers.backoff_s * (1 << min(self._failures - 1, 6))
+        context.voice.do(Note(f"the output could not be {what}, and it is tried again: {fault.sentence}"))
+        doublings = min(self._failures - 1, MOST_BACKOFF_DOUBLINGS)
+        self._again_at = context.voice.now + context.order.timers.backoff_s * (1 << doublings)
 
     def tick(self) -> None:
         if self._again_at is not None and self._context.voice.now >= self._again_at:
             self._again_at = None
-            self._publish()
+            self._act()
 
-    def on_lost(self, member: int) -> None:
-        self._keeping.discard(member)
-        self._prepare_if_kept()
-        if self.phase is Phase.PUBLISHING and self._manifest is None and member in self._sources:
-            first = self._sources[0] == member
-            self._sources.remove(member)
-            if first:
-                self._fetch_or_look()
+    def _act(self) -> None:
+        if self.phase is Phase.PUBLISHING:
+            self._context.voice.do(Publish(self.digest, self.manifest))
+        elif self.manifest is not None:
+            self._context.voice.do(SaveManifest(self.digest, self.manifest))
 
 
 class Farewell:

@@ -161,16 +161,5 @@ class Gathering:
 def _without_holdings(message: Joined) -> Joined:
     """What is left of a member's answer when it holds another plan, or none."""
     return Joined(
-        message.uid,
-        message.epoch,
-        message.sender,
-        message.target,
-        b"",
-        0,
-        None,
-        (),
-        (),
-        "",
-        message.ended,
-        message.fault,
+        message.uid, message.epoch, message.sender, message.target, b"", 0, None, (), (), message.ended, message.fault
     )

@@ -122,19 +122,6 @@ class GroupsLostSeen(Message, frozen=True):
     groups: tuple[int, ...]
 
 
-class Keep(Message, frozen=True):
-    """The manifest that will be offered for commit: keep it, a later coordinator may need it. Answered by Kept."""
-
-    digest: str
-    manifest: bytes
-
-
-class FetchManifest(Message, frozen=True):
-    """Answered by ManifestCopy."""
-
-    digest: str
-
-
 class End(Message, frozen=True):
     """The job is over: free everything, remove your own staged files. Answered by Ended."""
 
@@ -156,7 +143,7 @@ class Ping(Message, frozen=True):
 class Joined(Message, frozen=True):
     """All that this member holds of the job, after it has fenced every older epoch.
 
-    `plan_epoch`: at which the plan was stored. `manifest`: digest of the manifest it keeps, or "".
+    `plan_epoch`: at which the plan was stored.
     """
 
     plan: bytes
@@ -164,7 +151,6 @@ class Joined(Message, frozen=True):
     placement: Placement | None
     streams: tuple[StreamReport, ...]
     staged: tuple[Staged, ...]
-    manifest: str
     ended: EndKind | None
     fault: Fault | None
 
@@ -252,17 +238,6 @@ class GroupsLost(Message, frozen=True):
     fault: Fault
 
 
-class Kept(Message, frozen=True):
-    digest: str
-
-
-class ManifestCopy(Message, frozen=True):
-    """Empty: I do not keep that manifest."""
-
-    digest: str
-    manifest: bytes
-
-
 class Ended(Message, frozen=True):
     pass
 
@@ -308,12 +283,12 @@ class FinRefused(Message, frozen=True):
 
 
 CoordinatorMessage = (
-    Join | FetchPlan | StorePlan | Place | Run | Decided | Winner | Discard | Seal | StagedSeen | GroupsLostSeen | Keep
-    | FetchManifest | End | Strike | Ping
+    Join | FetchPlan | StorePlan | Place | Run | Decided | Winner | Discard | Seal | StagedSeen | GroupsLostSeen | End
+    | Strike | Ping
 )  # fmt: skip
 MemberMessage = (
     Joined | Superseded | PlanCopy | Planned | Placed | Running | Progress | MapPrepared | MapFailed | Won | Discarded
-    | Sealing | GroupStagedMsg | GroupsLost | Kept | ManifestCopy | Ended | PeerReport | Leaving
+    | Sealing | GroupStagedMsg | GroupsLost | Ended | PeerReport | Leaving
 )  # fmt: skip
 PeerMessage = Fin | Prepared | FinRefused
 AnyMessage = CoordinatorMessage | MemberMessage | PeerMessage

@@ -141,7 +141,7 @@ class Owner:
             self._voice.do(DropGroups(gone))
         new: dict[int, list[int]] = {}
         for group, generation in mine.items():
-            if group not in self._held:
+            if self._held.get(group) != generation:
                 new.setdefault(generation, []).append(group)
         for generation, groups in sorted(new.items()):
             self._voice.do(PlaceGroups(tuple(groups), generation))

@@ -38,7 +38,6 @@ class Participant:
         self._plan: Plan | None = None
         self._plan_epoch = 0
         self._adopting: Plan | None = None
-        self._manifest = ("", b"")
         self._ended: EndKind | None = None
         self._fault: Fault | None = None
         self._left = ""
@@ -71,8 +70,6 @@ class Participant:
             messages.Seal: self.owner.on_seal,
             messages.StagedSeen: self.owner.on_staged_seen,
             messages.GroupsLostSeen: self.owner.on_groups_lost_seen,
-            messages.Keep: self._on_keep,
-            messages.FetchManifest: self._on_fetch_manifest,
             messages.Strike: self._on_strike,
             messages.Ping: lambda _: None,
         }
@@ -191,7 +188,6 @@ class Participant:
             self.owner.placement,
             streams,
             staged,
-            self._manifest[0],
             self._ended,
             self._fault,
         )
@@ -261,15 +257,6 @@ class Participant:
         self.mapper.on_discard(message)
         self.owner.on_discard(message)
 
-    def _on_keep(self, message: messages.Keep) -> None:
-        self._manifest = (message.digest, message.manifest)
-        self._voice.tell(message.sender, messages.Kept, message.digest)
-
-    def _on_fetch_manifest(self, message: messages.FetchManifest) -> None:
-        digest, manifest = self._manifest
-        held = manifest if digest == message.digest else b""
-        self._voice.tell(message.sender, messages.ManifestCopy, message.digest, held)
-
     # ---- ends
 
     def _on_end(self, message: messages.End) -> None:
@@ -296,7 +283,6 @@ class Participant:
         self.owner.forget()
         self._voice.settle_all()
         self._plan, self._plan_epoch, self._adopting = None, 0, None
-        self._manifest = ("", b"")
 
     # ---- time and peers
 

@@ -105,7 +105,8 @@ class Plan(Struct, frozen=True, array_like=True, gc=False):
     """What the protocol knows of a plan; `body` is opaque.
 
     `map_rows`: rows of each map's split by the file's metadata, -1 where unknown. `copies`: rows staged for each input
-    row (Broadcast: the number of groups, each of which holds all rows once). `durable`: staged files outlive their owner (shared storage).
+    row (Broadcast: the number of groups, each of which holds all rows once). `durable`: staged files outlive their
+    owner (shared storage).
     """
 
     digest: bytes

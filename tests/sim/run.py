@@ -36,7 +36,9 @@ def play(first: int, count: int) -> int:
         reruns += status.tasks_rerun > 0
         handovers += status.epoch > 1
     seconds = time.perf_counter() - began
-    print(f"{count} schedules in {seconds:.1f} s ({count / seconds:.0f}/s, {steps / count:.0f} steps each): {dict(ends)}")
+    print(
+        f"{count} schedules in {seconds:.1f} s ({count / seconds:.0f}/s, {steps / count:.0f} steps each): {dict(ends)}"
+    )
     print(f"with maps run again for lost groups: {reruns}; with a hand-over: {handovers}; broken: {len(failed)}")
     for seed, why in failed[:20]:
         print(f"  seed {seed}: {why[:300]}")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from shuffle_sim.stores import group_of
+
 from shuffle_worker.protocol import effects, events, messages
 from shuffle_worker.protocol.coordinator import Coordinator
 from shuffle_worker.protocol.effects import Effect
@@ -25,7 +26,7 @@ class Checks:
         self._world = world
         self._winners: dict[tuple[int, int, int, int], Attempt] = {}
 
-    def on_effects(self, process: "Process", machine: "Machine", event: Event, found: list[Effect]) -> None:
+    def on_effects(self, machine: "Machine", event: Event, found: list[Effect]) -> None:
         if isinstance(machine, Coordinator):
             for effect in found:
                 if isinstance(effect, effects.Send) and isinstance(effect.message, messages.Winner):
@@ -38,7 +39,9 @@ class Checks:
             key = (message.epoch, message.sender, message.map, generation)
             winner = self._winners.setdefault(key, message.attempt)
             if winner != message.attempt:
-                raise Broken(f"map {message.map} has two winners at generation {generation}: {winner}, {message.attempt}")
+                raise Broken(
+                    f"map {message.map} has two winners at generation {generation}: {winner}, {message.attempt}"
+                )
 
     def _old_changes_nothing(self, machine: Participant, message: messages.AnyMessage, found: list[Effect]) -> None:
         if message.target != machine.incarnation:

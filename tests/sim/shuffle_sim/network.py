@@ -7,6 +7,7 @@ address. Frames of data keep their order between two places unless the scenario 
 from typing import TYPE_CHECKING
 
 from shuffle_sim.stores import DataFrame
+
 from shuffle_worker.protocol import messages
 
 if TYPE_CHECKING:

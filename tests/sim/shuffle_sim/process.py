@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shuffle_sim.stores import ROW_BYTES, DataFrame, SimStore, digest, group_of, row_of
+
 from shuffle_worker.cluster.members import Member
 from shuffle_worker.protocol import effects, events, messages
 from shuffle_worker.protocol.coordinator import Coordinator
@@ -46,6 +47,7 @@ class Process:
             effects.Send: lambda _, e: self.world.network.send(self, e.message),
             effects.Note: lambda _, e: self.world.trace(self, e.text),
             effects.MakePlan: self._make_plan,
+            effects.SaveManifest: self._save,
             effects.Publish: self._publish,
             effects.RemoveStaging: lambda _m, _e: self.world.on_remove_staging(self),
             effects.AdoptPlan: self._adopt_plan,
@@ -77,7 +79,7 @@ class Process:
         found = machine.on_event(world.now, event)
         if world.tracing:
             world.trace(self, f"{type(machine).__name__} <- {event}")
-        world.check.on_effects(self, machine, event, found)
+        world.check.on_effects(machine, event, found)
         for effect in found:
             if world.tracing:
                 world.trace(self, f"    -> {effect}")
@@ -138,6 +140,10 @@ class Process:
         plan = Plan(b"plan %d" % serial, rows, scenario.groups, 1, scenario.durable, b"")
         self.later(machine, events.PlanMade(plan), 0.01, 0.3)
 
+    def _save(self, machine: Machine, effect: effects.SaveManifest) -> None:
+        self.world.storage.manifests[effect.digest] = effect.manifest
+        self.later(machine, events.ManifestSaved(effect.digest))
+
     def _publish(self, machine: Machine, effect: effects.Publish) -> None:
         self.world.after(self.world.rng.uniform(0.01, 0.5), self._finish_publish, machine, effect)
 
@@ -148,12 +154,11 @@ class Process:
             self.world.at(self.paused_until, self._finish_publish, machine, effect)
             return
         self.world.check.before_publish(self, effect)
-        if self.world.storage.publish(effect.digest, effect.manifest):
+        if self.world.storage.publish(effect.digest):
             self.world.check.after_publish()
             self.later(machine, events.Published(effect.digest))
         else:
-            kind = "OutputError" if effect.manifest is None else "PeerLost"
-            fault = Fault(kind, "staged files are missing, or nobody holds the manifest")
+            fault = Fault("OutputError", "staged files are missing")
             self.later(machine, events.PublishFailed(effect.digest, fault))
 
     # ---- a participant's effects

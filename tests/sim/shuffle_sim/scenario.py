@@ -99,7 +99,9 @@ def _strikes(rng: random.Random, members: int, maps: int) -> list[Strike]:
     for _ in range(rng.choice((0, 1, 1, 2, 3, 5))):
         at = min(FAULTS_END_S, rng.expovariate(1 / rng.choice((0.4, 2.0, 6.0))))
         target, other = rng.randrange(members), rng.randrange(members)
-        kind = rng.choice(("crash", "crash", "crash", "pause", "pause", "block", "oneway", "appoint", "appoint", "double"))
+        kind = rng.choice(
+            ("crash", "crash", "crash", "pause", "pause", "block", "oneway", "appoint", "appoint", "double")
+        )
         duration = rng.choice((0.5, 2.0, 5.0, 10.0))
         found.append(Strike(at, kind, target, other, duration))
         if kind == "crash" and rng.random() < 0.6:

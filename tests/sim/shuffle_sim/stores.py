@@ -101,7 +101,9 @@ class SimStore:
         if not stream.won:
             stream.won = True
             for frame in stream.frames:
-                assert frame.group not in self.sealed, f"a winner of map {map} brings rows for sealed group {frame.group}"
+                assert frame.group not in self.sealed, (
+                    f"a winner of map {map} brings rows for sealed group {frame.group}"
+                )
                 self.rows[frame.group].extend(frame.rows)
             stream.frames.clear()
         return True
@@ -164,6 +166,7 @@ class SharedStorage:
 
     def __init__(self) -> None:
         self.staged: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        self.manifests: dict[str, bytes] = {}
         self.published: tuple[str, dict[int, tuple[int, ...]]] | None = None
 
     def stage(self, incarnation: int, group: int, generation: int, rows: list[int]) -> bytes:
@@ -176,15 +179,15 @@ class SharedStorage:
         for key in [key for key in self.staged if key[0] == incarnation]:
             del self.staged[key]
 
-    def publish(self, digest: str, manifest: bytes | None) -> bool:
+    def publish(self, digest: str) -> bool:
         """True: the output with this digest is there."""
         if self.published is not None:
             assert self.published[0] == digest, "another manifest is published already"
             return True
-        if manifest is None:
+        if digest not in self.manifests:
             return False
         files: dict[int, tuple[int, ...]] = {}
-        for staged in decode_manifest(manifest):
+        for staged in decode_manifest(self.manifests[digest]):
             key = msgspec.msgpack.decode(staged.record, type=tuple[int, int, int])
             if key not in self.staged:
                 return False

@@ -11,6 +11,7 @@ from shuffle_sim.process import Process, rows_of_split
 from shuffle_sim.scenario import FAULTS_END_S, LIVENESS_S, TIMERS, Scenario, Strike, scenario
 from shuffle_sim.stores import SharedStorage
 from shuffle_sim.supervisor import SimSupervisor
+
 from shuffle_worker.protocol.order import Phase, Status
 
 MOST_STEPS = 100_000
@@ -78,6 +79,7 @@ class World:
         if self.supervisor.record.final is None and self.storage.published is None:
             raise Broken(f"{process.member.name} removes staged files of a job that has not ended")
         self.storage.staged.clear()
+        self.storage.manifests.clear()
 
     def may_fail(self, status: Status) -> bool:
         """Whether this scenario may end in a failure: a file changed, or nobody is left who knows the job's state."""
@@ -88,8 +90,7 @@ class World:
             return any(self.versions)
         if self.silent_losses and fault.kind == "InternalError":
             return True
-        record = self.supervisor.record
-        return fault.kind == "PeerLost" or (record.commit is not None and fault.kind == "OutputError")
+        return fault.kind == "PeerLost"
 
     # ---- faults
 
