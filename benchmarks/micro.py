@@ -1,12 +1,13 @@
 """Runs the micro benchmarks: every module `benchmarks/micro_*.py`, each as a program of its own.
 
-Such a module prints what it measured for people; if its last line is a JSON object, that goes into the record.
+What they have in common: they print for people, take `--json FILE` for the figures as a JSON object, and end with 0.
 """
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.data import ROOT
@@ -20,22 +21,19 @@ def micro_names() -> list[str]:
 
 
 def run_micro(name: str) -> dict[str, Any]:
-    """Run one to its end, printing as it prints; the record of it."""
-    command = [sys.executable, "-m", f"benchmarks.{name}"]
-    try:
-        ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        print(f"{name}: not done after {TIMEOUT_S} s")
-        return {"name": name, "outcome": "timed out"}
-    print(f"{name}\n{ran.stdout}", flush=True)
-    lines = ran.stdout.splitlines()
-    outcome = "done" if ran.returncode == 0 else f"failed with {ran.returncode}"
-    return {"name": name, "outcome": outcome, "figures": _object(lines[-1]) if lines else None, "lines": lines}
-
-
-def _object(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return found if isinstance(found, dict) else None
+    """Run one to its end, printing what it prints; the record of it."""
+    with TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(figures)]
+        print(f"\n{name}", flush=True)
+        try:
+            status = subprocess.run(command, cwd=ROOT, timeout=TIMEOUT_S, check=False).returncode
+        except subprocess.TimeoutExpired:
+            print(f"{name}: not done after {TIMEOUT_S} s")
+            return {"name": name, "outcome": "timed out"}
+        outcome = "done" if status == 0 else f"failed with {status}"
+        return {
+            "name": name,
+            "outcome": outcome,
+            "figures": json.loads(figures.read_text()) if figures.exists() else None,
+        }
