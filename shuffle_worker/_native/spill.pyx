@@ -4,8 +4,8 @@
 It needs neither the GIL nor memory of its own: payloads are written from where they are. A frame may be taken by the
 sink or freed while it is being written; then what was written of it is dead at once.
 """
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, memset
 from libcpp.vector cimport vector
 
 from shuffle_worker._native.budget cimport (
@@ -14,13 +14,13 @@ from shuffle_worker._native.budget cimport (
 from shuffle_worker._native.buffer cimport buffer_t
 from shuffle_worker._native.frame cimport frame_header_t
 from shuffle_worker._native.inbox cimport (
-    NOTICE_DISK_FULL, entry_t, inbox_pick_spill, inbox_spilled, notice_t, shuffle_t,
+    NOTICE_DISK_FULL, entry_t, inbox_find, inbox_pick_spill, inbox_spilled, notice_t, shuffle_t,
 )
 from shuffle_worker._native.monitor cimport (
     monitor_lock, monitor_unlock, monitor_wait, monotonic_ns,
 )
 from shuffle_worker._native.segment cimport (
-    DISK_OK, disk_memory_change, disk_sweep, disk_write, segment_release, segment_t,
+    DISK_OK, disk_finish, disk_memory_change, disk_sweep, disk_write, segment_release, segment_t,
 )
 
 
@@ -92,6 +92,7 @@ cdef bint _spill_batch(store_t *store) noexcept nogil:
     cdef shuffle_t *shuffle
     cdef size_t i
     cdef int fault
+    cdef uint8_t uid[16]
     cdef int64_t begun = monotonic_ns()
     store_lock(store)
     shuffle = inbox_pick_spill(store.inbox, store.batch_bytes, MAX_FRAMES, &chosen)
@@ -101,9 +102,12 @@ cdef bint _spill_batch(store_t *store) noexcept nogil:
     store_unlock(store)
     if shuffle == NULL:
         return True
-    # The shuffle may be closed meanwhile; its entries are pinned, and carry its UID.
-    fault = disk_write(store.disk, &headers[0].shuffle[0], headers, payloads, &segment, &offsets)
+    # The shuffle may be closed meanwhile: its entries are pinned, and then dead.
+    memcpy(uid, headers[0].shuffle, 16)
+    fault = disk_write(store.disk, uid, headers, payloads, &segment, &offsets)
     store_lock(store)
+    if inbox_find(store.inbox, uid) == NULL:
+        disk_finish(store.disk, uid)
     for i in range(chosen.size()):
         inbox_spilled(store.inbox, chosen[i], segment, offsets[i] if fault == DISK_OK else 0)
     store.batches += 1

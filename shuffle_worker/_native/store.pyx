@@ -45,7 +45,7 @@ import os
 from shuffle_worker.errors import (
     Cancelled, Corrupted, DeadlineExceeded, DiskFull, Fenced, InternalError, PeerError, SpecError,
 )
-from shuffle_worker.store.views import Counts, Notice, Ready, Taken  # noqa: F401 - the store's vocabulary
+from shuffle_worker.store.views import Counts, Notice, Ready, Taken  # no-cython-lint: the store's vocabulary
 
 
 cdef extern from "<sys/eventfd.h>" nogil:
