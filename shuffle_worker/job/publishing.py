@@ -24,11 +24,14 @@ def read_records(manifest: bytes) -> list[FileRecord]:
 def publish(context: JobContext, digest: str, manifest: bytes | None) -> None:
     """Make exactly this manifest the output. Done already is done.
 
-    :raises OutputError: it cannot be; also when nobody holds the manifest any more and the output is not there.
+    `manifest` None: another coordinator prepared it; it is read from where that one saved it.
+    :raises OutputError: it cannot be.
     """
     if manifest is None:
+        manifest = context.output.load_manifest(digest)
+    if manifest is None:
         if not context.output.is_published(digest):
-            raise OutputError(f"the manifest {digest} is lost with its members, and the output is not there")
+            raise OutputError(f"the prepared manifest {digest} is gone from the staging folder, and so is the output")
         return
     records = read_records(manifest)
     context.output.publish(describe(context, digest, records), records)

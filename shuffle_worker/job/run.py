@@ -78,6 +78,7 @@ class JobRun:
         }
         self._coordinator_effects: dict[type, Callable[..., None]] = {
             effects.MakePlan: self._make_plan,
+            effects.SaveManifest: self._save_manifest,
             effects.Publish: self._publish,
             effects.RemoveStaging: self._remove_staging,
         }
@@ -286,30 +287,33 @@ class JobRun:
     # ---- of the coordinator
 
     def _make_plan(self, _effect: effects.MakePlan) -> None:
-        coordinator, planner = self.coordinator, self._planner
-        assert coordinator is not None
+        planner = self._planner
         assert planner is not None
-        self._in_background(
-            lambda: events.PlanMade(planner.make(self.uid)),
-            lambda event: self._later_to_coordinator(event, coordinator),
-            events.PlanFailed,
-        )
+        self._for_coordinator(lambda: events.PlanMade(planner.make(self.uid)), events.PlanFailed)
+
+    def _save_manifest(self, effect: effects.SaveManifest) -> None:
+        def work() -> events.Event:
+            self._opened().output.save_manifest(effect.digest, effect.manifest)
+            return events.ManifestSaved(effect.digest)
+
+        self._for_coordinator(work, lambda fault: events.SaveFailed(effect.digest, fault))
 
     def _publish(self, effect: effects.Publish) -> None:
-        coordinator = self.coordinator
-        assert coordinator is not None
-
         def work() -> events.Event:
-            if self._context is None:
-                raise PeerLost("this worker has not opened the job's output yet")
-            publish(self._context, effect.digest, effect.manifest)
+            publish(self._opened(), effect.digest, effect.manifest)
             return events.Published(effect.digest)
 
-        self._in_background(
-            work,
-            lambda event: self._later_to_coordinator(event, coordinator),
-            lambda fault: events.PublishFailed(effect.digest, fault),
-        )
+        self._for_coordinator(work, lambda fault: events.PublishFailed(effect.digest, fault))
+
+    def _opened(self) -> JobContext:
+        if self._context is None:
+            raise PeerLost("this worker has not opened the job's output yet")
+        return self._context
+
+    def _for_coordinator(self, work: Callable[[], events.Event], failed: Callable[[Fault], events.Event]) -> None:
+        coordinator = self.coordinator
+        assert coordinator is not None
+        self._in_background(work, lambda event: self._later_to_coordinator(event, coordinator), failed)
 
     def _remove_staging(self, _effect: effects.RemoveStaging) -> None:
         assert self._planner is not None
