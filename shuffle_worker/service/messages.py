@@ -15,9 +15,11 @@ from shuffle_worker.spec.model import ShuffleType
 GENERATION = 1
 """Of every placement: pushed data cannot be made again, so a partition never gets a second owner."""
 EPOCH_SEND = 1
-"""Streams of `send_partition` and `send_batch`: the map is the sender's number, the attempt counts its sends."""
+"""Streams to one owner, of `send_partition` and `send_batch`: the map is the sender's number, the attempt counts its sends."""
 EPOCH_WRITER = 2
 """Streams of writers: the map is the caller's map id, the attempt is unique among all members."""
+EPOCH_BATCH = 3
+"""Streams of `send_batch` to several owners; otherwise as EPOCH_SEND."""
 
 
 class _Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -54,6 +56,11 @@ class StreamName(_Message, frozen=True):
     map: int
     epoch: int
     attempt: int
+
+    @property
+    def decision(self) -> tuple[int, int, int]:
+        """What is decided once: a writer's map for all of its attempts; any other stream by itself."""
+        return (self.epoch, self.map, 0 if self.epoch == EPOCH_WRITER else self.attempt)
 
 
 class Promise(_Message, frozen=True):
@@ -123,9 +130,7 @@ class Located(_Message, frozen=True):
 class Decide(_Message, frozen=True):
     """All owners are prepared: choose this attempt for the map, unless one was chosen."""
 
-    uid: bytes
-    map: int
-    attempt: int
+    stream: StreamName
     owners: tuple[Owner, ...]
 
 

@@ -80,12 +80,17 @@ class Node:
             advertise_host=self.settings.advertise_host,
             tokens=self.settings.tokens,
             limits=TransportLimits(
-                window_bytes=max(1 << 20, min(8 << 20, self.limit_bytes // 32)),
+                window_bytes=self.window_bytes,
                 heartbeat_s=timers.heartbeat_s,
                 connect_timeout_s=timers.connect_s,
                 user_timeout_s=timers.dead_s,
             ),
         )
+
+    @property
+    def window_bytes(self) -> int:
+        """What one connection may have under way for one shuffle, and a good size of the largest frames."""
+        return max(1 << 20, min(8 << 20, self.limit_bytes // 32))
 
     @property
     def member(self) -> Member:
@@ -102,8 +107,9 @@ class Node:
     def connect(self, member: Member) -> None:
         """Begin to connect to a member (nothing for ourselves); control messages to it may then be sent."""
         if member.name != self.name and self._peers.get(member.name) != member:
-            self._peers[member.name] = member
+            # In this order: another thread that finds the peer may send to it at once.
             self.transport.connect(Address(member.name, member.host, member.port, member.incarnation))
+            self._peers[member.name] = member
 
     def disconnect(self, name: str) -> None:
         if self._peers.pop(name, None) is not None:
