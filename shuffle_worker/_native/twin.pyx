@@ -2,12 +2,15 @@
 """In-memory twins of the transport's surroundings, for tests: a receiver without a store, a connection without a
 socket, credit without a connection. Nothing in the product imports this.
 """
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport calloc
 from libcpp.deque cimport deque
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from shuffle_worker._native.buffer cimport BufferPool, buffer_new, buffer_t, buffer_unref
+from shuffle_worker._native.buffer cimport (
+    BufferPool, buffer_new, buffer_pool_on_freed, buffer_pool_usage, buffer_t, buffer_unref,
+)
 from shuffle_worker._native.frame cimport Frame, frame_header_t, frame_wrap
 from shuffle_worker._native.monitor cimport (
     deadline_in, monitor_destroy, monitor_init, monitor_lock, monitor_notify, monitor_t, monitor_unlock, monitor_wait,
@@ -28,6 +31,21 @@ cdef struct held_t:
     buffer_t *payload
 
 
+# Whom to tell of freed memory. Never freed itself: buffers may outlive the receiver, and the pool tells of them.
+cdef struct bell_t:
+    monitor_t monitor
+    waker_t wake
+    void *context
+
+
+cdef void _ring(void *bell) noexcept nogil:
+    cdef bell_t *b = <bell_t *> bell
+    monitor_lock(&b.monitor)
+    if b.wake != NULL:
+        b.wake(b.context)
+    monitor_unlock(&b.monitor)
+
+
 cdef class MemoryReceiver(Receiver):
     """Takes frames into memory up to a limit; grants against that; answers with a verdict that the test chooses.
 
@@ -36,8 +54,7 @@ cdef class MemoryReceiver(Receiver):
     cdef monitor_t monitor
     cdef BufferPool pool
     cdef deque[held_t] held
-    cdef waker_t wake
-    cdef void *wake_context
+    cdef bell_t *bell
     cdef public int verdict         # what deliver answers
     cdef public int grant_answer    # 0: grant by memory; else this GRANT_ code
     cdef public bint refuse_buffers
@@ -45,15 +62,17 @@ cdef class MemoryReceiver(Receiver):
     cdef readonly int64_t limit_bytes
     cdef readonly int64_t reserved_bytes
     cdef readonly int64_t held_bytes
-    cdef readonly int64_t peak_bytes        # of reserved and held
+    cdef readonly int64_t peak_bytes        # of credit and live buffers
     cdef readonly int64_t frames
     cdef readonly int64_t bytes
 
     def __cinit__(self, BufferPool pool not None, limit_bytes: int):
         self.pool = pool
         self.limit_bytes = limit_bytes
-        if monitor_init(&self.monitor) != 0:
-            raise MemoryError("no memory for a monitor")
+        self.bell = <bell_t *> calloc(1, sizeof(bell_t))
+        if self.bell == NULL or monitor_init(&self.bell.monitor) != 0 or monitor_init(&self.monitor) != 0:
+            raise MemoryError("no memory for a receiver")
+        buffer_pool_on_freed(pool.pool, _ring, self.bell)
 
     def __dealloc__(self):
         cdef size_t i
@@ -62,15 +81,15 @@ cdef class MemoryReceiver(Receiver):
         monitor_destroy(&self.monitor)
 
     cdef void attach(self, waker_t wake, void *context) noexcept nogil:
-        monitor_lock(&self.monitor)
-        self.wake = wake
-        self.wake_context = context
-        monitor_unlock(&self.monitor)
+        monitor_lock(&self.bell.monitor)
+        self.bell.wake = wake
+        self.bell.context = context
+        monitor_unlock(&self.bell.monitor)
 
     cdef int64_t grant(self, const uint8_t *shuffle, int64_t wanted, bint alone) noexcept nogil:
         cdef int64_t granted
         monitor_lock(&self.monitor)
-        granted = self.limit_bytes - self.reserved_bytes - self.held_bytes
+        granted = self.limit_bytes - self._used()
         if granted >= wanted:
             granted = wanted
         elif alone or granted < 0:
@@ -81,15 +100,15 @@ cdef class MemoryReceiver(Receiver):
             granted = GRANT_TOO_LARGE
         if granted > 0:
             self.reserved_bytes += granted
-            self.peak_bytes = max(self.peak_bytes, self.reserved_bytes + self.held_bytes)
+            self._used()
         monitor_unlock(&self.monitor)
         return granted
 
     cdef void ungrant(self, const uint8_t *shuffle, int64_t bytes) noexcept nogil:
         monitor_lock(&self.monitor)
         self.reserved_bytes -= bytes
-        self._freed()
         monitor_unlock(&self.monitor)
+        _ring(self.bell)
 
     cdef buffer_t *obtain(self, const frame_header_t *header) noexcept nogil:
         cdef int64_t length = <int64_t> header.length
@@ -99,6 +118,7 @@ cdef class MemoryReceiver(Receiver):
         if buffer != NULL:
             monitor_lock(&self.monitor)
             self.reserved_bytes -= frame_credit(length)
+            self._used()
             monitor_unlock(&self.monitor)
         return buffer
 
@@ -115,16 +135,18 @@ cdef class MemoryReceiver(Receiver):
             if not self.discard:
                 self.held.push_back(held)
                 self.held_bytes += <int64_t> header.length
-                self.peak_bytes = max(self.peak_bytes, self.reserved_bytes + self.held_bytes)
                 payload = NULL
             monitor_notify(&self.monitor)
         monitor_unlock(&self.monitor)
         buffer_unref(payload)
         return verdict
 
-    cdef void _freed(self) noexcept nogil:
-        if self.wake != NULL:
-            self.wake(self.wake_context)
+    cdef int64_t _used(self) noexcept nogil:
+        """What counts against the limit: credit, and every buffer of the pool, whoever holds it."""
+        cdef int64_t live, kept
+        buffer_pool_usage(self.pool.pool, &live, &kept)
+        self.peak_bytes = max(self.peak_bytes, live + self.reserved_bytes)
+        return live + self.reserved_bytes
 
     def take(self, timeout_s: float = 5.0) -> Frame | None:
         """The oldest frame held; None when none came in time."""
@@ -141,7 +163,6 @@ cdef class MemoryReceiver(Receiver):
                 held = self.held.front()
                 self.held.pop_front()
                 self.held_bytes -= <int64_t> held.header.length
-                self._freed()
             monitor_unlock(&self.monitor)
         return frame_wrap(&held.header, held.payload) if found else None
 
@@ -166,9 +187,9 @@ cdef class MemoryReceiver(Receiver):
         with nogil:
             monitor_lock(&self.monitor)
             self.limit_bytes = limit
-            if tell:
-                self._freed()
             monitor_unlock(&self.monitor)
+            if tell:
+                _ring(self.bell)
 
 
 cdef int64_t _grant(void *receiver, const uint8_t *shuffle, int64_t wanted, int alone) noexcept nogil:

@@ -217,6 +217,7 @@ class Connection : public FrameReader {
                                                [&host](const CreditAction &a) { host.on_credit_action(a); });
         if (value == 0) peer->on_recall(shuffle);
         else peer->on_credit(shuffle, (int64_t)value);
+        shared_.host.on_output(*this); /* credit may have been given back */
         return 0;
     }
 
