@@ -24,8 +24,8 @@ from shuffle_worker.errors import (
     UserError,
 )
 from shuffle_worker.service import messages
-from shuffle_worker.service.messages import Failed
 from shuffle_worker.service.addresses import door_of
+from shuffle_worker.service.messages import Failed
 from shuffle_worker.service.node import Node
 
 log = logging.getLogger(__name__)

@@ -125,7 +125,7 @@ class Reader:
             yield self._decoded(known, frame)
 
     def _decoded(self, known: Known, frame: Frame) -> pa.RecordBatch:
-        assert known.schema is not None  # noqa: S101 - a partition has an owner only once the schema is fixed
+        assert known.schema is not None  # a partition has an owner only once the schema is fixed
         batch = decode(frame, known.schema)
         self._counters.add_received(known.info.id, batch.num_rows, len(frame))
         return batch
@@ -138,7 +138,7 @@ class Reader:
 
     # frames
     def _frames(self, known: Known, group: int, owner: Owner, deadline: Deadline, follow: bool) -> Iterator[Frame]:
-        """Frames in order; with `follow` until the seal, `deadline.timeout_s` for each wait, else until none is left."""
+        """Frames in order; with `follow` until the seal, `deadline.timeout_s` for each wait, else what there is."""
         try:
             if owner.name == self._ways.node.name:
                 yield from self._local(known, group, deadline, follow)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from shuffle_worker.cluster.members import ClusterCoordinator
 from shuffle_worker.errors import DeadlineExceeded, Fenced, PeerLost, ShuffleError, ShuffleLost, UserError
 from shuffle_worker.service import messages
-from shuffle_worker.service.calls import Calls, Reply
+from shuffle_worker.service.calls import Calls, Outcome, Reply
 from shuffle_worker.service.messages import Claimed, Decided, Done, Info, Located, Owner, StreamName
 from shuffle_worker.service.node import Node
 from shuffle_worker.service.registry import Entry, Registry, check_lives
@@ -131,20 +131,23 @@ class Registrar:
         left = len(requests)
         faults: list[ShuffleError] = []
 
-        def on_outcome(on_done: Callable[[], None], outcome: Any) -> None:
-            nonlocal left
-            left -= 1
-            if isinstance(outcome, ShuffleError):
-                faults.append(outcome)
-            else:
-                on_done()
-            if left == 0:
-                on_end(faults)
+        def settle(on_done: Callable[[], None]) -> Outcome:
+            def on_outcome(outcome: Any) -> None:
+                nonlocal left
+                left -= 1
+                if isinstance(outcome, ShuffleError):
+                    faults.append(outcome)
+                else:
+                    on_done()
+                if left == 0:
+                    on_end(faults)
+
+            return on_outcome
 
         if not requests:
             on_end(faults)
         for to, request, on_done in requests:
-            self._calls.start(to, request, self._timeout_s, lambda outcome, done=on_done: on_outcome(done, outcome))
+            self._calls.start(to, request, self._timeout_s, settle(on_done))
 
     def _on_locate(self, request: messages.Locate, reply: Reply) -> Located | None:
         entry = self._registry.entry(request.id)

@@ -1,8 +1,8 @@
-"""Sends rows: to one partition, or to all by the shuffle's own rule; each send its own commit, or a writer's for many."""
+"""Sends rows to one partition, or to all by the shuffle's own rule. Each send is a commit; a writer makes one of many."""
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from shuffle_worker._native.frame import Frame
-from shuffle_worker.errors import DeadlineExceeded, Fenced, OutcomeUnknown, ShuffleError, UserError
+from shuffle_worker.errors import DeadlineExceeded, Fenced, OutcomeUnknown, UserError
 from shuffle_worker.service import messages
 from shuffle_worker.service.attempt import Attempt, Deadline, Ways
 from shuffle_worker.service.codec import Encoder, open_arrow
@@ -156,7 +156,7 @@ def push_scattered(out: Outbound, attempt: Attempt, rows: Rows, deadline: Deadli
         _push_all(attempt, owners, scatterer.flush(), deadline)
 
 
-def _push_all(attempt: Attempt, owners: Any, frames: Iterable[Frame], deadline: Deadline) -> None:
+def _push_all(attempt: Attempt, owners: Sequence[Owner], frames: Iterable[Frame], deadline: Deadline) -> None:
     for frame in frames:
         attempt.push(owners[frame.group], frame, deadline)
 
@@ -182,7 +182,7 @@ class Writer:
         self._attempt = attempt
         self._timeout_s = timeout_s
         self._scatterer: Any = None
-        self._owners: Any = None
+        self._owners: Sequence[Owner] = ()
         self._lease: Any = None
         self._ended = False
 
@@ -253,9 +253,7 @@ class Writer:
     def _open_scatterer(self, schema: pa.Schema, deadline: Deadline) -> None:
         with self._outcome():
             groups = range(self._known.info.groups)
-            self._owners: list[Owner] = list(
-                self._out.directory.owners(self._known, groups, "", schema, deadline.left_s())
-            )
+            self._owners = self._out.directory.owners(self._known, groups, "", schema, deadline.left_s())
             self._lease = self._out.scatterers.lease(self._known, schema, self._attempt.name.map)
             self._scatterer = self._lease.__enter__()
 
@@ -273,6 +271,3 @@ class Writer:
                 f"no word of map {self._attempt.name.map} of {self._known.info.id!r} within {self._timeout_s:g} s "
                 f"({error}): write it again under the same map id"
             ) from error
-
-
-__all__ = ["Outbound", "Rows", "Sender", "ShuffleError", "Writer"]

@@ -132,8 +132,8 @@ class ShuffleService:
     ) -> None:
         """Make a shuffle that every member can use by its id.
 
-        `partition_keys`: columns by which `send_batch` and writers partition rows (Hash, Range). `boundaries`
-        (Range): num_partitions - 1 values, or tuples of one value for each key, in order; a row equal to one goes right.
+        `partition_keys`: columns by which `send_batch` and writers partition rows (Hash, Range). `boundaries` (Range):
+        num_partitions - 1 values, or tuples of one value for each key, in order; a row equal to one goes right of it.
 
         :raises UserError: the id is taken, or an argument is wrong.
         """
@@ -255,13 +255,9 @@ class ShuffleService:
         return found
 
     def figures(self) -> Mapping[str, float | Mapping[str, float]]:
-        """Everything that store, budget and transport count, under one name each."""
-        figures: dict[str, float | Mapping[str, float]] = {}
-        figures.update({f"store_{name}": value for name, value in self.node.store.stats().items()})
-        figures.update({f"wire_{name}": value for name, value in self.node.transport.stats().items()})
-        figures["shuffles"] = len(self._holdings.all_held())
-        figures["members"] = len(self.ask(self.cluster.membership).members)
-        return figures
+        """Everything that store, budget and transport count, by the names that `figures.DESCRIBED` knows."""
+        free = {str(each["path"]): float(str(each["free_bytes"])) for each in self.node.store.directories()}
+        return {**self.node.store.stats(), **self.node.transport.stats(), "disk_free_bytes": free}
 
     def fault(self) -> str:
         """Why this member can take no partitions now, or an empty string."""
