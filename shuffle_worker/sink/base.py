@@ -38,15 +38,6 @@ class FileRecord(msgspec.Struct, frozen=True, array_like=True):
     etags: tuple[str, ...] = ()
     """S3: of the upload's parts, in order."""
 
-    def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self)
-
-
-def decode_records(bodies: list[bytes]) -> list[FileRecord]:
-    """Encoded records, in order of the partitions."""
-    records = [msgspec.msgpack.decode(body, type=FileRecord) for body in bodies]
-    return sorted(records, key=lambda record: record.partition)
-
 
 @dataclass(frozen=True)
 class Digests:
@@ -134,7 +125,15 @@ class Output(ABC):
 
     @abstractmethod
     def check_nonce(self, nonce: str, member: str) -> None:
-        """:raises OutputError: `member` does not see the mark, so it does not share the storage."""
+        """:raises OutputError: `member`, which calls this, does not see the mark: it does not share the storage."""
+
+    @abstractmethod
+    def save_manifest(self, digest: str, prepared: bytes) -> None:
+        """Keep what was prepared (opaque here) beside the staged files, durably, for whoever publishes it."""
+
+    @abstractmethod
+    def load_manifest(self, digest: str) -> bytes | None:
+        """What `save_manifest` kept; None if nothing was kept or staging was removed."""
 
     @abstractmethod
     def publish(self, manifest: OutputManifest, records: list[FileRecord]) -> None:

@@ -60,9 +60,11 @@ class OutputManifest(_Part, frozen=True):
     columns: tuple[ManifestColumn, ...]
     version: int = VERSION
 
-    def to_json(self) -> bytes:
-        body = msgspec.to_builtins(self, builtin_types=()) | {"version": self.version}
-        return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
+
+def format_manifest(manifest: OutputManifest) -> bytes:
+    """The file's content."""
+    body = msgspec.to_builtins(manifest) | {"version": manifest.version}
+    return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
 
 
 def parse_manifest(body: bytes, place: str) -> OutputManifest:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from shuffle_worker.errors import InputError
+from shuffle_worker.nesting import map_type
 
 
 def strip(schema: pa.Schema) -> pa.Schema:
@@ -17,33 +18,12 @@ def strip(schema: pa.Schema) -> pa.Schema:
 def normal_type(type_: pa.DataType) -> pa.DataType:
     """Dictionary columns get codes of 32 bits. Dictionaries within nested types become plain: no writer keeps them."""
     if pa.types.is_dictionary(type_):
-        return pa.dictionary(pa.int32(), _plain(type_.value_type), type_.ordered)
-    return _plain(type_)
+        return pa.dictionary(pa.int32(), map_type(type_.value_type, _plain), type_.ordered)
+    return map_type(type_, _plain)
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
-    types = pa.types
-    if types.is_dictionary(type_):
-        return _plain(type_.value_type)
-    if types.is_struct(type_):
-        return pa.struct([_plain_field(type_.field(number)) for number in range(type_.num_fields)])
-    if types.is_map(type_):
-        return pa.map_(_plain_field(type_.key_field), _plain_field(type_.item_field), type_.keys_sorted)
-    if types.is_fixed_size_list(type_):
-        return pa.list_(_plain_field(type_.value_field), type_.list_size)
-    for test, build in (
-        (types.is_list, pa.list_),
-        (types.is_large_list, pa.large_list),
-        (types.is_list_view, pa.list_view),
-        (types.is_large_list_view, pa.large_list_view),
-    ):
-        if test(type_):
-            return build(_plain_field(type_.value_field))
-    return type_
-
-
-def _plain_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, _plain(field.type), field.nullable)
+    return map_type(type_.value_type, _plain) if pa.types.is_dictionary(type_) else type_
 
 
 def merge(found: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
