@@ -92,6 +92,7 @@ class Connection : public FrameReader {
         what = text;
         state = ENDED;
         stop();
+        shared_.granter.on_close(id);
     }
 
     /* Say a sentence, then end once it is written. */
@@ -101,6 +102,7 @@ class Connection : public FrameReader {
         what = text;
         state = REFUSING;
         stop();
+        shared_.granter.on_close(id);
         push(make_text_frame(FRAME_REFUSE, text.substr(0, HELLO_LIMIT)));
     }
 

@@ -82,7 +82,6 @@ class Hub : public ConnectionHost {
 
     /* Undo what an ended connection stands for, and tell. It is gone afterwards. */
     void remove(Connection *c) {
-        granter_.on_close(c->id);
         strangers_.erase(c->id);
         if (c->inbound) inbound_ -= 1;
         if (c->facts) {
