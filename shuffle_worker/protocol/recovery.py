@@ -2,7 +2,8 @@
 
 Pure.
 
-- The newest placement table counts. Groups whose owner has not joined move.
+- The newest placement table counts. Groups whose owner has not joined move; so do those of an owner without a table:
+  it was struck and has forgotten them, and must not write the same generation again.
 - A winner that any owner knows is adopted: its coordinator had found it prepared at every owner.
 - Else an attempt that is prepared at every current owner of its generations wins.
 - Every other stream is discarded, and its map runs again.
@@ -62,7 +63,7 @@ def recover(plan: Plan, joined: Mapping[int, Joined]) -> Recovered:
                 found.staged[staged.group] = staged
     owners: dict[int, set[int]] = {}
     for group, (owner, generation) in enumerate(zip(base.owners, base.generations, strict=True)):
-        if owner in joined:
+        if owner in joined and joined[owner].placement is not None:
             owners.setdefault(generation, set()).add(owner)
         elif owner != NOBODY:
             found.moving.add(group)

@@ -25,6 +25,7 @@ class Checks:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._winners: dict[tuple[int, int, int, int], Attempt] = {}
+        self._bound: dict[int, tuple[int, int]] = {}
 
     def on_effects(self, machine: "Machine", event: Event, found: list[Effect]) -> None:
         if isinstance(machine, Coordinator):
@@ -32,7 +33,16 @@ class Checks:
                 if isinstance(effect, effects.Send) and isinstance(effect.message, messages.Winner):
                     self._one_winner(effect.message)
         elif isinstance(event, events.Received):
+            self._binds_forward(machine)
             self._old_changes_nothing(machine, event.message, found)
+
+    def _binds_forward(self, machine: Participant) -> None:
+        """Epochs only grow, and each is bound to one coordinator."""
+        epoch, coordinator = self._bound.get(machine.incarnation, (0, 0))
+        if machine.epoch != epoch or machine.coordinator != coordinator:
+            if machine.epoch <= epoch:
+                raise Broken(f"bound to {(machine.epoch, machine.coordinator)} after {(epoch, coordinator)}")
+            self._bound[machine.incarnation] = (machine.epoch, machine.coordinator)
 
     def _one_winner(self, message: messages.Winner) -> None:
         for generation in message.generations:

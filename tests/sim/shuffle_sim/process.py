@@ -45,7 +45,7 @@ class Process:
         self._tick_at: dict[int, float] = {}
         self._carry_out: dict[type[Effect], Callable[[Machine, Any], None]] = {
             effects.Send: lambda _, e: self.world.network.send(self, e.message),
-            effects.Note: lambda _, e: self.world.trace(self, e.text),
+            effects.Note: lambda _, e: self.world.note(self, e.text),
             effects.MakePlan: self._make_plan,
             effects.SaveManifest: self._save,
             effects.Publish: self._publish,
@@ -168,8 +168,9 @@ class Process:
 
     def _start_map(self, _machine: Machine, effect: effects.StartMap) -> None:
         pushing = self._pushing[effect.attempt] = _Pushing()
-        slow = 20.0 if self.world.chance(0.03) else 1.0
-        self.world.after(self.world.rng.uniform(0.005, 0.2) * slow, self._push, effect, pushing)
+        slow = 1.0 if not self.world.chance(0.03) else 4.0 if self.world.scenario.slowness > 1.0 else 20.0
+        delay_s = self.world.rng.uniform(0.005, 0.2) * slow * self.world.scenario.slowness
+        self.world.after(delay_s, self._push, effect, pushing)
 
     def _push(self, effect: effects.StartMap, pushing: _Pushing) -> None:
         """Read the split, send all its frames."""
@@ -237,7 +238,9 @@ class Process:
     def _seal(self, _machine: Machine, effect: effects.SealGroups) -> None:
         self.store.seal(effect.groups)
         for group in effect.groups:
-            self.world.after(self.world.rng.uniform(0.01, 0.3), self._write, group, effect.generation)
+            self.world.after(
+                self.world.rng.uniform(0.01, 0.3) * self.world.scenario.slowness, self._write, group, effect.generation
+            )
 
     def _write(self, group: int, generation: int) -> None:
         """Write one sealed group, if it is still held."""

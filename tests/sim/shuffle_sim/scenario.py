@@ -52,6 +52,8 @@ class Scenario:
     data_loss: float
     map_failure: float
     seal_failure: float
+    slowness: float
+    """How many times longer than usual maps and writing take: more faults then strike in the middle."""
     silent_loss: float
     """The part of groups whose store loses a row without knowing."""
     encode: bool
@@ -87,6 +89,7 @@ def scenario(seed: int) -> Scenario:
         data_loss=rng.choice((0.0, 0.0, 0.02, 0.05)) if rough else 0.0,
         map_failure=0.15 if failing else 0.0,
         seal_failure=0.15 if failing and rng.random() < 0.5 else 0.0,
+        slowness=rng.choice((1.0, 1.0, 4.0, 10.0)),
         silent_loss=0.1 if rng.random() < 0.03 else 0.0,
         encode=seed % 16 == 0,
         strikes=tuple(sorted(_strikes(rng, members, maps), key=lambda strike: strike.at)),

@@ -56,6 +56,12 @@ class World:
         """Whether a fault of this probability strikes now."""
         return probability > 0.0 and self.faults_on and self.rng.random() < probability
 
+    def note(self, process: Process, text: str) -> None:
+        """A machine's own words. Nothing hangs in this world, so nobody may be found hanging."""
+        self.trace(process, text)
+        if "without progress" in text:
+            raise Broken(f"{process.member.name}: {text}")
+
     def trace(self, process: Process | None, text: str) -> None:
         if self.tracing:
             who = process.member.name if process is not None else "world"
@@ -88,9 +94,7 @@ class World:
             return False
         if fault.kind == "InputError":
             return any(self.versions)
-        if self.silent_losses and fault.kind == "InternalError":
-            return True
-        return fault.kind == "PeerLost"
+        return self.silent_losses > 0 and fault.kind == "InternalError"
 
     # ---- faults
 
