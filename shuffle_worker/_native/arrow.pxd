@@ -115,6 +115,10 @@ cdef class Batch:
 
 
 cdef SchemaHold schema_of(object schema)
+# Rows [start, start + rows) of an array that is not nested, as a column; `values` becomes its dictionary, if it has one.
+# For children of nested columns; those of a batch are in `Batch.columns`. :raises InputError: it is not sound.
+cdef int open_leaf(column_t *c, column_t *values, const ArrowSchema *schema, const ArrowArray *array, int64_t start,
+                   int64_t rows) except -1
 # The batches of anything that speaks the PyCapsule interface.
 cdef object batches_of(object source)
 # Exactly one batch.

@@ -399,6 +399,27 @@ cdef int _open_column(column_t *c, const type_t *type, const ArrowSchema *schema
     return _check_codes(c)
 
 
+cdef int open_leaf(column_t *c, column_t *values, const ArrowSchema *schema, const ArrowArray *array, int64_t start,
+                   int64_t rows) except -1:
+    cdef const ArrowSchema *holder = schema if schema.dictionary == NULL else schema.dictionary
+    cdef type_t type
+    cdef int fault = SOUND
+    if (schema.dictionary == NULL) != (array.dictionary == NULL):
+        fault = BAD_CHILDREN
+    elif holder.format == NULL or _parse_format(holder.format, &type) != 0 or type.layout == LAYOUT_NESTED:
+        raise UserError(f"a value of the Arrow format {_text(holder.format)!r} within a nested column is not known here")
+    memset(<void *> c, 0, sizeof(column_t))
+    if fault == SOUND and schema.dictionary != NULL:
+        memset(<void *> values, 0, sizeof(column_t))
+        fault = _open_column(values, &type, schema.dictionary, array.dictionary, 0, array.dictionary.length)
+        c.dictionary = values
+    if fault == SOUND:
+        fault = _open_column(c, &type, schema, array, start, rows)
+    if fault != SOUND:
+        raise InputError(f"{_text(schema.name)!r} within a nested column is not sound Arrow data: {FAULTS[fault]}")
+    return 0
+
+
 # ---- batches
 
 cdef class Batch:

@@ -209,7 +209,8 @@ class Hub : public ConnectionHost {
         if (c == nullptr || c->state != Connection::OPEN) return;
         bool reject = a.kind == CreditAction::REJECT;
         if (reject) add(counters.verdicts[a.value], 1);
-        c->push(make_value_frame(reject ? FRAME_REJECT : FRAME_CREDIT, a.shuffle, a.stream, (uint64_t)a.value));
+        c->push(make_value_frame(reject ? FRAME_REJECT : FRAME_CREDIT, a.shuffle, reject ? a.stream : StreamKey(0, 0, 0),
+                                 (uint64_t)a.value));
     }
 
     void on_rejected(Connection &c, const Uid &shuffle, const StreamKey &stream, int verdict) override {

@@ -194,7 +194,7 @@ class Peer {
         Hold hold(monitor_);
         auto found = shuffles_.find(uid);
         if (found == shuffles_.end()) { /* closed here meanwhile */
-            push_data(make_value_frame(FRAME_CREDIT, uid, StreamKey(), (uint64_t)bytes));
+            push_data(make_value_frame(FRAME_CREDIT, uid, StreamKey(0, 0, 0), (uint64_t)bytes));
             return;
         }
         Shuffle &s = *found->second;
@@ -306,7 +306,7 @@ class Peer {
 
     void give_back(const Uid &uid, Shuffle &s) {
         if (open_[DATA_ROLE] && s.available > 0)
-            push_data(make_value_frame(FRAME_CREDIT, uid, StreamKey(), (uint64_t)s.available));
+            push_data(make_value_frame(FRAME_CREDIT, uid, StreamKey(0, 0, 0), (uint64_t)s.available));
         s.available = 0;
     }
 
