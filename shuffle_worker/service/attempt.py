@@ -51,6 +51,7 @@ class Attempt:
             name = self.name
             stream = Stream(name.uid, self.ways.node.incarnation, name.map, name.epoch, name.attempt)
             self.streams[owner] = stream
+            self.ways.calls.reach(owner.name)
         stream.stamp(frame, messages.GENERATION)
         self.ways.node.push(owner.name, frame, deadline.left_s())
 
@@ -76,7 +77,7 @@ class Attempt:
             try:
                 self.ways.calls.ask(owner.name, request, deadline.left_s(), Done)
             except (DeadlineExceeded, PeerLost, Cancelled) as error:
-                raise OutcomeUnknown(f"{error}: whether it was committed is not known") from error
+                raise OutcomeUnknown(f"{error}: it may have been committed or not") from error
 
     def commit_all(self, registrar: str, deadline: Deadline) -> int:
         """For any number of owners: all are prepared, then the registrar chooses. The attempt that counts.
@@ -88,7 +89,7 @@ class Attempt:
         try:
             decided = self.ways.calls.ask(registrar, decide, deadline.left_s(), Decided)
         except (DeadlineExceeded, PeerLost, Cancelled) as error:
-            raise OutcomeUnknown(f"{error}: whether it was committed is not known") from error
+            raise OutcomeUnknown(f"{error}: it may have been committed or not") from error
         return decided.attempt
 
     def _prepare(self, deadline: Deadline) -> None:

@@ -137,6 +137,10 @@ class Calls:
         """Send once, without an answer."""
         self._send(to, messages.encode(0, news))
 
+    def reach(self, name: str) -> None:
+        """See to it that frames can be sent to the member: its connection is being made at least."""
+        self._reach(name, False)
+
     def _start(self, to: str, request: Any, timeout_s: float, on_outcome: Outcome) -> int:
         if self._closed:
             raise Cancelled("the shuffle service is shut down")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from shuffle_worker.cluster.members import ClusterCoordinator, Member, Membership
-from shuffle_worker.errors import Fenced, PeerLost, ShuffleError, UserError
+from shuffle_worker.errors import Fenced, PeerError, PeerLost, ShuffleError, UserError
 from shuffle_worker.service import messages
 from shuffle_worker.service.addresses import door_of, split_address
 from shuffle_worker.service.calls import Calls, Reply
@@ -34,6 +34,8 @@ class MembershipService:
         self._node = node
         self._cluster = cluster
         self._addresses: dict[str, Member] = {}
+        self._callers: dict[str, Member] = {}
+        """Who connected to us, member or not: they want answers."""
         self._numbers: dict[tuple[str, int], int] = {}
         self._next_number = itertools.count()
         self._calls: Calls | None = None
@@ -73,7 +75,7 @@ class MembershipService:
         try:
             self._node.transport.wait_connected(door, timeout_s)
             joined = calls.ask(door, messages.Join(self._node.member), timeout_s, Joined)
-        except PeerLost as error:
+        except PeerError as error:
             raise PeerLost(f"cannot join the shuffle service at {door}: {error}") from None
         finally:
             self._node.disconnect(door)
@@ -94,7 +96,7 @@ class MembershipService:
             if again:
                 self._node.reconnect(name)
             return
-        member = self._addresses.get(name)
+        member = self._addresses.get(name) or self._callers.get(name)
         if member is not None:
             self._node.connect(member)
         elif ":" in name:
@@ -207,11 +209,11 @@ class MembershipService:
             self._node.disconnect(member.name)
 
     def _on_event(self, event: Event) -> None:
+        if isinstance(event, Connected) and event.inbound:
+            host, port = split_address(event.address)
+            self._callers[event.peer] = Member(event.peer, event.incarnation, host, port)
         if isinstance(event, (Heartbeat, Connected)) and self.is_registrar:
             self._heard(event.peer, event.incarnation)
-        elif isinstance(event, Connected) and event.inbound and event.peer not in self._addresses:
-            host, port = split_address(event.address)
-            self._addresses[event.peer] = Member(event.peer, event.incarnation, host, port)
         elif isinstance(event, Lost) and not event.inbound and event.reason in UNREACHABLE:
             self._on_refused(event)
 

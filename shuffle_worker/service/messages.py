@@ -15,11 +15,11 @@ from shuffle_worker.spec.model import ShuffleType
 GENERATION = 1
 """Of every placement: pushed data cannot be made again, so a partition never gets a second owner."""
 EPOCH_SEND = 1
-"""Streams to one owner, of `send_partition` and `send_batch`: the map is the sender's number, the attempt counts its sends."""
+"""Streams of `send_partition`: the map is the sender's number, the attempt counts its sends."""
 EPOCH_WRITER = 2
 """Streams of writers: the map is the caller's map id, the attempt is unique among all members."""
 EPOCH_BATCH = 3
-"""Streams of `send_batch` to several owners; otherwise as EPOCH_SEND."""
+"""Streams of `send_batch`; otherwise as EPOCH_SEND."""
 
 
 class _Message(Struct, frozen=True, array_like=True, tag=True, gc=False):

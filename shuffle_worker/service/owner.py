@@ -22,6 +22,7 @@ class OwnerServer:
 
     def __init__(self, node: Node, calls: Calls, holdings: Holdings) -> None:
         self._node = node
+        self._calls = calls
         self._holdings = holdings
         self._closed = False
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
@@ -111,6 +112,7 @@ class OwnerServer:
         timeout_s = self._node.settings.timers.send_s
         frames = self._node.store.peek(request.uid, request.group, request.position, request.max_bytes, timeout_s)
         stream = Stream(request.into, self._node.incarnation, 0, messages.EPOCH_SEND, request.turn)
+        self._calls.reach(reader)
         for frame in frames:
             sent = frame.share()
             stream.stamp(sent, messages.GENERATION)

@@ -100,7 +100,7 @@ class Reader:
         return batches
 
     def open(self, shuffle_id: str, partition: int, timeout_s: float) -> pa.RecordBatchReader:
-        """Batches as they are committed, until the seal. Waits for the schema at most `timeout_s`, and so for each batch."""
+        """Batches as they are committed, until the seal. `timeout_s`: for the schema, and then for each batch."""
         deadline = Deadline(timeout_s)
         known = self._directory.known(shuffle_id, deadline.left_s())
         group = known.group(partition)

@@ -87,8 +87,8 @@ class Registrar:
         self._place(entry, request.groups, reply)
 
     def _check_member(self, sender: tuple[str, int]) -> None:
-        if self._cluster.member(sender[0]).incarnation != sender[1]:
-            raise Fenced(f"{sender[0]} was restarted or declared dead: it must join again")
+        if Owner(*sender) not in self._living():
+            raise UserError(f"{sender[0]} is no member any more (it was silent, or another took its name): join again")
 
     def _check_schema(self, entry: Entry, schema: bytes) -> None:
         shuffle = self._under_way[entry.info.uid]

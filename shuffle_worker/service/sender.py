@@ -1,4 +1,4 @@
-"""Sends rows to one partition, or to all by the shuffle's own rule. Each send is a commit; a writer makes one of many."""
+"""Sends rows to one partition, or to all by the rule of the shuffle. Each send is a commit, a writer makes one of many."""
 
 import itertools
 import threading
@@ -95,10 +95,13 @@ class Sender:
         try:
             send()
         except Fenced:
-            known = self._out.directory.known(shuffle_id, 1.0)
+            timeout_s = self._out.ways.node.settings.timers.connect_s
+            before = self._out.directory.known(shuffle_id, timeout_s)
             self._out.directory.forget(shuffle_id)
-            anew = self._out.directory.known(shuffle_id, self._out.ways.node.settings.timers.connect_s)
-            if anew.info.uid == known.info.uid or not isinstance(batches, (tuple, list)):
+            now = self._out.directory.known(shuffle_id, timeout_s)
+            if now.info.sealed:
+                raise UserError(f"the shuffle {shuffle_id!r} is sealed: it takes no more rows") from None
+            if now.info.uid == before.info.uid or not isinstance(batches, (tuple, list)):
                 raise
             send()
 
