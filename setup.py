@@ -40,6 +40,7 @@ def extension(path: Path) -> Extension:
 
 sources = [path for path in sorted((ROOT / NATIVE).glob("*.pyx")) if not ONLY or path.stem in ONLY]
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         [extension(path) for path in sources],
         compiler_directives={

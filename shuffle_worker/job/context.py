@@ -18,12 +18,11 @@ from shuffle_worker.cluster.members import Member
 from shuffle_worker.errors import Corrupted, PeerLost
 from shuffle_worker.frames import decode_frame, split_group
 from shuffle_worker.job.partitioning import build_partitioning, read_schema
-from shuffle_worker.job.sizing import STAGING_SHARE
 from shuffle_worker.partitioning import Staging, partitions_of
 from shuffle_worker.plan import Plan
 from shuffle_worker.protocol.values import Plan as ProtocolPlan
 from shuffle_worker.protocol.values import Staged, add_row_digests
-from shuffle_worker.service.node import Node
+from shuffle_worker.service.node import STAGING_SHARE, Node
 from shuffle_worker.sink.base import Digests, Output, PartitionWriter
 from shuffle_worker.sink.open import open_output, open_writer
 from shuffle_worker.source.open import open_source

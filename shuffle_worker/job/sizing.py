@@ -8,7 +8,8 @@ groups       as many as partitions while each can be staged and written as it co
 
 from dataclasses import dataclass
 
-STAGING_SHARE = 8
+from shuffle_worker.service.node import STAGING_SHARE
+
 UNCOMMITTED_SHARE = 4
 GROUP_SHARE = 8
 LEAST_STAGE_BYTES = 64 << 10
