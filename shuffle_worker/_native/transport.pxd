@@ -25,7 +25,7 @@ cdef class Transport:
     cdef wire_t *wire               # never NULL in a constructed one; freed with the object, not by close
     cdef object _config
     cdef readonly object address
-    cdef readonly Receiver receiver # kept alive while the I/O thread calls it
+    cdef readonly Receiver receiver  # kept alive while the I/O thread calls it
 
     # The number of a peer that `connect` was called for. Never reused: -1 and UserError when there is none.
     cdef int64_t peer_number(self, str name) except -1

@@ -8,7 +8,9 @@ from typing import Literal
 import msgspec
 
 Role = Literal["data", "control"]
-Reason = Literal["refused", "reset", "timeout", "closed", "rejected_hello", "protocol", "corrupt", "replaced", "gave_up"]
+Reason = Literal[
+    "refused", "reset", "timeout", "closed", "rejected_hello", "protocol", "corrupt", "replaced", "gave_up"
+]
 Verdict = Literal["taken", "duplicate", "fenced", "gap", "unknown", "no_memory", "too_large"]
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
-
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import Frame, crc32c_of
+
 from shuffle_worker._native.transport import Transport
 from shuffle_worker._native.twin import MemoryReceiver
 from shuffle_worker.wire.types import Address, Event, TransportConfig, TransportLimits
@@ -32,12 +32,33 @@ class Speaker:
         self, kind: int, payload: bytes = b"", value: int = 0, version: int = 1, shuffle: bytes = SHUFFLE, **names: int
     ) -> bytes:
         stream = [names.get(name, 0) for name in ("map", "epoch", "attempt", "generation", "group", "number")]
-        fields = (0x31464853, version, kind, 0, shuffle, 0, *stream, 0, 0, value, len(payload), crc32c_of(payload), 0, 0)
+        fields = (
+            0x31464853,
+            version,
+            kind,
+            0,
+            shuffle,
+            0,
+            *stream,
+            0,
+            0,
+            value,
+            len(payload),
+            crc32c_of(payload),
+            0,
+            0,
+        )
         head = HEADER.pack(*fields)
         return head + struct.pack("<I", crc32c_of(head)) + payload
 
     def hello(self, name: str = "stranger", role: str = "data", **fields: object) -> bytes:
-        said = {"protocol": 1, "role": role, "name": name, "incarnation": "00000000000000ff", "max_frame_bytes": 1 << 20}
+        said = {
+            "protocol": 1,
+            "role": role,
+            "name": name,
+            "incarnation": "00000000000000ff",
+            "max_frame_bytes": 1 << 20,
+        }
         return self.frame(KINDS.HELLO, json.dumps(said | fields).encode())
 
     def welcome(self, name: str, incarnation: int) -> bytes:
@@ -68,6 +89,7 @@ class Node:
         self.transport = Transport(config, self.receiver)
         self.config = config
         self.seen: list[Event] = []
+        self.handed_over = 0
 
     @property
     def name(self) -> str:

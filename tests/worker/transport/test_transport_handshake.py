@@ -5,8 +5,8 @@ import struct
 import time
 
 import pytest
-
 from shuffle_worker._native.frame import HEADER_BYTES
+
 from shuffle_worker.errors import DeadlineExceeded, PeerLost, UserError
 from shuffle_worker.wire.types import Address, Connected, HelloRejected, Lost
 
@@ -33,7 +33,9 @@ def test_both_sides_learn_names_incarnations_and_addresses(make_node):
     assert a.peer("b").connected
 
 
-@pytest.mark.parametrize(("shown", "accepted"), [("new", ("new", "old")), ("old", ("new", "old")), ("t" * 200, ("t" * 200,))])
+@pytest.mark.parametrize(
+    ("shown", "accepted"), [("new", ("new", "old")), ("old", ("new", "old")), ("t" * 200, ("t" * 200,))]
+)
 def test_an_accepted_token_opens(make_node, shown, accepted):
     make_node("a", 1, tokens=(shown,)).join(make_node("b", 2, tokens=accepted))
 
@@ -42,7 +44,7 @@ def test_an_accepted_token_opens(make_node, shown, accepted):
 def test_any_other_token_is_refused_with_a_sentence(make_node, shown):
     a = make_node("a", 1, tokens=(shown,) if shown else ())
     b = make_node("b", 2, tokens=("secret",))
-    with pytest.raises(PeerLost, match="b at .* is lost: the token is wrong: give a and b the same token"):
+    with pytest.raises(PeerLost, match=r"b at .* is lost: the token is wrong: give a and b the same token"):
         a.join(b)
     lost = a.await_event(Lost)
     assert (lost.peer, lost.reason) == ("b", "rejected_hello")
@@ -54,7 +56,9 @@ def test_any_other_token_is_refused_with_a_sentence(make_node, shown):
 def test_another_incarnation_is_refused_and_not_tried_again(make_node):
     a, b = make_node("a", 1), make_node("b", 2)
     a.transport.connect(Address("b", "127.0.0.1", b.address.port, 3))
-    with pytest.raises(PeerLost, match="another incarnation .0000000000000002., not 0000000000000003: it was restarted"):
+    with pytest.raises(
+        PeerLost, match=r"another incarnation .0000000000000002., not 0000000000000003: it was restarted"
+    ):
         a.transport.wait_connected("b", 5)
     assert a.await_event(Lost, reason="gave_up").peer == "b"
     refused = b.transport.stats()["refused_hellos"]["incarnation"]
@@ -67,7 +71,7 @@ def test_another_incarnation_is_refused_and_not_tried_again(make_node):
 def test_another_name_at_the_address_is_not_taken_for_the_peer(make_node):
     a, b = make_node("a", 1), make_node("b", 2)
     a.transport.connect(Address("c", "127.0.0.1", b.address.port))
-    with pytest.raises(PeerLost, match="the member at .* is b, not c"):
+    with pytest.raises(PeerLost, match=r"the member at .* is b, not c"):
         a.transport.wait_connected("c", 5)
 
 
@@ -93,9 +97,22 @@ def test_another_protocol_version_is_refused(make_node, knock, speaker, read_fra
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"{}", b"[]", b"{", b'{"protocol":1}', b'{"name":"x","role":"data","protocol":"1"}', b'{"a":{"b":1}}',
-     b'{"name":"\\ud800","role":"data"}', b'{"name":"","role":"data"}', b'{"name":"a","role":"both"}',
-     b'{"incarnation":"xyz"}', b'{"protocol":99999999999999999999}', b"\xff" * 4000, b'{"name":"a\\u0000b","role":"data"}'],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"{",
+        b'{"protocol":1}',
+        b'{"name":"x","role":"data","protocol":"1"}',
+        b'{"a":{"b":1}}',
+        b'{"name":"\\ud800","role":"data"}',
+        b'{"name":"","role":"data"}',
+        b'{"name":"a","role":"both"}',
+        b'{"incarnation":"xyz"}',
+        b'{"protocol":99999999999999999999}',
+        b"\xff" * 4000,
+        b'{"name":"a\\u0000b","role":"data"}',
+    ],
 )
 def test_a_malformed_hello_ends_the_connection(make_node, knock, speaker, payload):
     node = make_node("n", 1)
@@ -185,6 +202,7 @@ def test_unknown_hosts_are_the_callers_fault(make_node):
 
 def test_ipv6_loopback_works():
     from shuffle_worker._native.buffer import BufferPool
+
     from shuffle_worker._native.transport import Transport
     from shuffle_worker._native.twin import MemoryReceiver
     from shuffle_worker.wire.types import TransportConfig
@@ -242,5 +260,5 @@ def test_waiting_for_a_connection_has_a_deadline(make_node):
     node = make_node("n", 1, connect_timeout_s=30)
     with socket.create_server(("127.0.0.1", 0)) as server:
         node.transport.connect(Address("slow", "127.0.0.1", server.getsockname()[1]))
-        with pytest.raises(DeadlineExceeded, match="waited 0.1 s for a connection to slow at"):
+        with pytest.raises(DeadlineExceeded, match=r"waited 0.1 s for a connection to slow at"):
             node.transport.wait_connected("slow", 0.1)

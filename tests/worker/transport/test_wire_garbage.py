@@ -8,9 +8,9 @@ import struct
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
-
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import HEADER_BYTES, crc32c_of
+
 from shuffle_worker._native.twin import MemoryReceiver, SocketlessWire
 
 LIMIT = 1 << 20
@@ -65,7 +65,7 @@ def conversation(speaker) -> list[bytes]:
     ]
 
 
-def test_the_conversation_works_in_pieces_of_any_size(speaker, conversation):
+def test_the_conversation_works_in_pieces_of_any_size(conversation):
     data = b"".join(conversation)
     for size in (1, 2, 3, 95, 96, 97, 1000, len(data)):
         for straight in (False, True):
@@ -81,7 +81,7 @@ def test_the_conversation_works_in_pieces_of_any_size(speaker, conversation):
             owner.check_clean()
 
 
-def test_a_flipped_bit_anywhere_is_noticed(speaker, conversation):
+def test_a_flipped_bit_anywhere_is_noticed(conversation):
     data = b"".join(conversation)
     for offset in range(len(data)):
         owner = Owner()
@@ -100,7 +100,7 @@ def test_a_flipped_bit_anywhere_is_noticed(speaker, conversation):
         owner.check_clean()
 
 
-def test_truncation_anywhere_leaves_nothing_behind(speaker, conversation):
+def test_truncation_anywhere_leaves_nothing_behind(conversation):
     data = b"".join(conversation)
     for offset in range(len(data)):
         owner = Owner()
@@ -196,7 +196,7 @@ def test_shuffles_on_one_connection_are_limited(speaker, owner):
     assert "too many shuffles" in owner.wire.reason(number)
 
 
-def test_replayed_and_reordered_frames_reach_the_fence_and_no_further(speaker, conversation):
+def test_replayed_and_reordered_frames_reach_the_fence_and_no_further(conversation):
     data = conversation[:2] + [conversation[2]] * 3 + conversation[5:] + conversation[2:3]
     owner = Owner()
     number = owner.wire.accept()
