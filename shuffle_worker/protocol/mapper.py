@@ -21,6 +21,7 @@ from shuffle_worker.protocol.messages import (
     Progress,
     Run,
     Running,
+    Waiting,
 )
 from shuffle_worker.protocol.values import Attempt, Fault, Placement, Sent, Split, StreamCounts
 from shuffle_worker.protocol.voice import Key, Voice
@@ -148,19 +149,23 @@ class Mapper:
             task.waiting.discard(message.sender)
             self._finish_if_prepared(task)
 
+    def on_waiting(self, message: Waiting) -> None:
+        """Back-pressure is no fault: frames may wait long for room at their owner."""
+        self._voice.extend(message.sender, ("fin", *_name(message.attempt)))
+
     def on_fin_refused(self, message: FinRefused) -> None:
         task = self._tasks.get(message.attempt)
         if task is not None and message.sender in task.waiting:
             self._fail(task, message.fault)
 
     def on_unanswered(self, owner: int, key: Key, who: str) -> None:
-        """An owner has not answered FIN for `answer_s`."""
+        """An owner has not answered FIN for `answer_s`, or has waited for frames for too long."""
         attempt = Attempt(int(key[1]), int(key[2]))
         task = self._tasks.get(attempt)
         if task is not None:
             sentence = (
-                f"{who} did not say within {self._voice.timers.answer_s:g} s whether it holds all of map {task.map}, "
-                f"attempt {attempt}"
+                f"{who} neither has all frames of map {task.map}, attempt {attempt}, nor has it said for "
+                f"{self._voice.timers.answer_s:g} s that it waits for them"
             )
             self._fail(task, Fault("DeadlineExceeded", sentence, owner))
 

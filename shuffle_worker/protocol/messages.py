@@ -259,7 +259,10 @@ class Leaving(Message, frozen=True):
 
 
 class Fin(Message, frozen=True):
-    """The stream (map, attempt) to you is complete: compare. Answered by Prepared or FinRefused."""
+    """The stream (map, attempt) to you is complete: compare. Answered by Prepared or FinRefused, in time.
+
+    Asked again meanwhile, the owner says Waiting.
+    """
 
     map: int
     attempt: Attempt
@@ -271,6 +274,13 @@ class Fin(Message, frozen=True):
 
 class Prepared(Message, frozen=True):
     """I hold all of it, and will until it wins or is discarded."""
+
+    map: int
+    attempt: Attempt
+
+
+class Waiting(Message, frozen=True):
+    """I live, and frames of it are still on their way to me."""
 
     map: int
     attempt: Attempt
@@ -290,7 +300,7 @@ MemberMessage = (
     Joined | Superseded | PlanCopy | Planned | Placed | Running | Progress | MapPrepared | MapFailed | Won | Discarded
     | Sealing | GroupStagedMsg | GroupsLost | Ended | PeerReport | Leaving
 )  # fmt: skip
-PeerMessage = Fin | Prepared | FinRefused
+PeerMessage = Fin | Prepared | Waiting | FinRefused
 AnyMessage = CoordinatorMessage | MemberMessage | PeerMessage
 
 FROM_COORDINATOR: tuple[type[Message], ...] = CoordinatorMessage.__args__

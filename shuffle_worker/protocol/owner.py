@@ -34,6 +34,7 @@ from shuffle_worker.protocol.messages import (
     Seal,
     Sealing,
     StagedSeen,
+    Waiting,
     Winner,
     Won,
 )
@@ -206,7 +207,9 @@ class Owner:
                 StreamState.EXPECTED, message.sender, message.generations, message.counts, message.split
             )
             self._voice.do(ExpectStream(message.map, message.attempt, message.counts.frames))
-        elif stream.state is not StreamState.EXPECTED:
+        elif stream.state is StreamState.EXPECTED:
+            self._voice.tell(message.sender, Waiting, message.map, message.attempt)
+        else:
             self._voice.tell(message.sender, Prepared, message.map, message.attempt)
 
     # ---- what the shell did

@@ -76,6 +76,7 @@ class Participant:
         self._from_peer: dict[type[Message], Callable[[Any], None]] = {
             messages.Fin: self.owner.on_fin,
             messages.Prepared: self.mapper.on_prepared,
+            messages.Waiting: self.mapper.on_waiting,
             messages.FinRefused: self.mapper.on_fin_refused,
         }
 

@@ -1,7 +1,7 @@
 """How a machine speaks: builds messages with their head, asks again until answered, collects effects. Pure.
 
 An unanswered message is sent again every `retry_s`; one that stays unanswered for `answer_s` is reported once, and the
-machine decides what that means.
+machine decides what that means. Who answers that it needs longer gets up to half of `stuck_s`.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ Key = tuple[int | str, ...]
 @dataclass(slots=True)
 class _Open:
     message: AnyMessage
+    asked_at: float
     since: float
     due: float
     reported: bool = False
@@ -51,12 +52,18 @@ class Voice:
         """Send, and again until `settle(target, key)`. A question that is open already is replaced."""
         message = self._build(target, kind, fields)
         self._open.pop((target, key), None)
-        self._open[(target, key)] = _Open(message, self.now, self.now + self.timers.retry_s)
+        self._open[(target, key)] = _Open(message, self.now, self.now, self.now + self.timers.retry_s)
         self.do(Send(message))
 
     def settle(self, target: int, key: Key) -> bool:
         """Answered, or of no interest any more. Whether it was open."""
         return self._open.pop((target, key), None) is not None
+
+    def extend(self, target: int, key: Key) -> None:
+        """Whom we asked lives and needs longer."""
+        question = self._open.get((target, key))
+        if question is not None and self.now - question.asked_at < self.timers.stuck_s / 2:
+            question.since = self.now
 
     def settle_target(self, target: int) -> None:
         for name in [name for name in self._open if name[0] == target]:
@@ -88,6 +95,7 @@ class Voice:
     def forgive(self, gap_s: float) -> None:
         """This process itself stood still for so long: nobody else is to blame."""
         for question in self._open.values():
+            question.asked_at += gap_s
             question.since += gap_s
 
     def next_due(self) -> float | None:

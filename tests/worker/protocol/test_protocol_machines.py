@@ -24,6 +24,7 @@ from shuffle_worker.protocol.values import (
     Plan,
     Split,
     Staged,
+    StreamCounts,
     StreamReport,
     Timers,
     first_version,
@@ -423,3 +424,41 @@ def test_the_end_is_acknowledged_again_and_told_to_a_later_coordinator() -> None
     reply = sent(participant.on_event(3.0, events.Received(join)))[0]
     assert isinstance(reply, messages.Joined)
     assert reply.ended is EndKind.RELEASED
+
+
+def test_an_owner_that_waits_for_frames_is_given_time_and_a_silent_one_is_not() -> None:
+    for waits, fails_at in ((False, 60.0), (True, 210.0)):
+        participant = bound()
+        participant.on_event(1.0, events.Received(messages.StorePlan(UID, 1, A, B, PLAN, False)))
+        participant.on_event(1.0, events.PlanStored(PLAN.digest))
+        place = messages.Place(UID, 1, A, B, Membership(1, MEMBERS), table(C, C, C, C))
+        participant.on_event(1.0, events.Received(place))
+        participant.on_event(1.0, events.Received(messages.Run(UID, 1, A, B, 0, Attempt(1, 0), 65536, (65536,))))
+        participant.on_event(1.0, events.MapPushed(0, Attempt(1, 0), (), SPLIT))
+        failed_at = 0.0
+        for second in range(2, 400):
+            found = participant.on_event(float(second), events.Tick())
+            if any(isinstance(message, messages.MapFailed) for message in sent(found)):
+                failed_at = float(second)
+                break
+            if waits:
+                participant.on_event(float(second), events.Received(messages.Waiting(UID, 1, C, B, 0, Attempt(1, 0))))
+        assert fails_at <= failed_at <= fails_at + 2.0
+
+
+def test_an_owner_asked_again_says_that_it_waits() -> None:
+    participant = bound()
+    participant.on_event(1.0, events.Received(messages.StorePlan(UID, 1, A, B, PLAN, False)))
+    participant.on_event(1.0, events.PlanStored(PLAN.digest))
+    place = messages.Place(UID, 1, A, B, Membership(1, MEMBERS), table(B, B, B, B))
+    participant.on_event(1.0, events.Received(place))
+    counts = StreamCounts(2, 10, 80, 5, 7)
+    fin = messages.Fin(UID, 1, C, B, 0, Attempt(1, 0), 65536, (65536,), counts, SPLIT)
+    assert participant.on_event(1.1, events.Received(fin)) == [effects.ExpectStream(0, Attempt(1, 0), 2)]
+    again = sent(participant.on_event(1.2, events.Received(fin)))
+    assert [type(message) for message in again] == [messages.Waiting]
+    less = sent(participant.on_event(1.3, events.StreamReached(0, Attempt(1, 0), StreamCounts(2, 9, 72, 5, 6))))
+    assert isinstance(less[0], messages.FinRefused)
+    assert less[0].fault.kind == "Corrupted"
+    refused = sent(participant.on_event(1.4, events.Received(fin)))
+    assert isinstance(refused[0], messages.FinRefused)

@@ -66,6 +66,7 @@ EXAMPLES: list[Message] = [
     messages.Leaving(*HEAD, "SIGTERM"),
     messages.Fin(*HEAD, 5, ATTEMPT, 196608, (65536,), StreamCounts(3, 10, 80, U64, U64), SPLIT),
     messages.Prepared(*HEAD, 5, ATTEMPT),
+    messages.Waiting(*HEAD, 5, ATTEMPT),
     messages.FinRefused(*HEAD, 5, ATTEMPT, FAULT),
 ]
 
