@@ -18,11 +18,12 @@ from shuffle_worker.protocol.census import Census, Standing
 from shuffle_worker.protocol.context import Context
 from shuffle_worker.protocol.effects import Effect, Note
 from shuffle_worker.protocol.events import Event
+from shuffle_worker.protocol.figures import figures_of, view_members
 from shuffle_worker.protocol.finishing import Farewell, Offer
 from shuffle_worker.protocol.gathering import Gathering
 from shuffle_worker.protocol.messages import Message
-from shuffle_worker.protocol.order import MemberView, Order, Phase, Status
-from shuffle_worker.protocol.values import MASK64, Fault, Outcome, add_row_digests
+from shuffle_worker.protocol.order import Order, Phase, Status
+from shuffle_worker.protocol.values import Fault, Outcome
 from shuffle_worker.protocol.voice import Voice
 from shuffle_worker.protocol.working import Working
 
@@ -360,10 +361,10 @@ class Coordinator:
             "epoch": self.order.epoch,
             "message": self._superseded or (fault.sentence if fault is not None else self._doing()),
             "fault": fault,
-            "members": tuple(self._member_view(member) for member in self._census),
+            "members": view_members(self._voice.now, self._census, self._working),
             "prepared": self._offer.digest if self._offer and self._offer.phase is not Phase.RUNNING else "",
         }
-        return Status(**base, **({} if working is None else _figures(working)))  # type: ignore[arg-type]
+        return Status(**base, **({} if working is None else figures_of(working)))  # type: ignore[arg-type]
 
     def _doing(self) -> str:
         waiting = [self._census.name(each) for each in self._census if self._census.standing(each) is Standing.JOINING]
@@ -384,49 +385,6 @@ class Coordinator:
             case phase:
                 return str(phase)
 
-    def _member_view(self, member: int) -> MemberView:
-        census, working, now = self._census, self._working, self._voice.now
-        running = groups = 0
-        if working is not None:
-            running = sum(live.member == member for live in working.maps.live.values())
-            groups = working.placement.owners.count(member)
-        standing = census.standing(member)
-        if standing is Standing.LOST:
-            state = "lost"
-        elif standing is Standing.JOINING:
-            state = "joining"
-        elif census.suspect(now, member):
-            state = "suspect"
-        else:
-            state = "slow" if running and census.slow(now, member) else "live"
-        return MemberView(census.name(member), member, state, running, groups, census.cause(member))
-
 
 def _with_membership(order: Order, event: events.MembersChanged) -> Order:
     return Order(order.uid, order.epoch, order.host, event.membership, order.commit, order.limits, order.timers)
-
-
-def _figures(working: Working) -> dict[str, object]:
-    splits = [split for split in working.maps.splits if split is not None]
-    staged = [each for each in working.staged if each is not None]
-    return {
-        "maps": working.maps.maps,
-        "maps_done": working.maps.done(),
-        "maps_running": working.maps.running(),
-        "groups": len(working.staged),
-        "groups_sealed": working.sealed_groups(),
-        "groups_staged": len(staged),
-        "rows_in": sum(split.rows for split in splits),
-        "bytes_in": sum(split.memory_bytes for split in splits),
-        "rows_sent": sum(rows for rows, _ in working.maps.sent),
-        "bytes_sent": sum(payload_bytes for _, payload_bytes in working.maps.sent),
-        "rows_running": sum(live.rows for live in working.maps.live.values()),
-        "rows_out": sum(each.rows for each in staged),
-        "bytes_out": sum(each.file_bytes for each in staged),
-        "key_digest": sum(each.key_digest for each in staged) & MASK64,
-        "row_digest_in": add_row_digests([split.row_digest for split in splits]),
-        "row_digest_out": add_row_digests([each.row_digest for each in staged if each.rows]),
-        "tasks_rerun": working.tasks_rerun,
-        "attempts_failed": working.attempts_failed,
-        "retries": working.retries,
-    }

@@ -128,10 +128,6 @@ class Farewell:
     def phase(self) -> Phase:
         return Phase(self.outcome.value) if self.final else Phase.ENDING
 
-    @property
-    def until(self) -> float:
-        return self._until
-
     def on_ended(self, member: int) -> None:
         self._context.voice.settle(member, ("end",))
         self._waiting.discard(member)

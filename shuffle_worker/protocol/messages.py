@@ -5,8 +5,6 @@ was restarted on the same address is another one. All requests are sent again un
 idempotent; the answer is named beside each. Fences are the receiver's: see `participant` and `coordinator`.
 """
 
-from typing import TypeVar
-
 import msgspec
 from msgspec import Struct
 
@@ -307,7 +305,6 @@ FROM_COORDINATOR: tuple[type[Message], ...] = CoordinatorMessage.__args__
 FROM_MEMBER: tuple[type[Message], ...] = MemberMessage.__args__
 FROM_PEER: tuple[type[Message], ...] = PeerMessage.__args__
 
-M = TypeVar("M", bound=Message)
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 

@@ -72,10 +72,6 @@ class Voice:
     def settle_all(self) -> None:
         self._open.clear()
 
-    def asking(self, kind: str) -> bool:
-        """Whether any question of this kind is open."""
-        return any(key[0] == kind for _, key in self._open)
-
     def repeat(self) -> list[tuple[int, Key]]:
         """Send again what is due; returns questions that have now been open for `answer_s`, each once."""
         overdue: list[tuple[int, Key]] = []
