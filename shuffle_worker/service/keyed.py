@@ -1,4 +1,4 @@
-"""Scatters rows over a shuffle's partitions by its own rule, with the native kernels. One kernel for a thread at a time.
+"""Scatters rows over a shuffle by its own rule, with the native kernels. One kernel for a thread at a time.
 
 Rebalance deals slices in turn: a member's sends go on where the last one ended; a writer begins at a place given by its
 map id, so that a retry deals alike.

@@ -28,7 +28,7 @@ DOOR_S = 2.0
 
 
 class MembershipService:
-    """This member's view of the list, and for the registrar the list itself. Everything runs on the loop but where said."""
+    """This member's view of the list; the registrar's is the list. Runs on the loop, except where said."""
 
     def __init__(self, node: Node, cluster: ClusterCoordinator) -> None:
         self._node = node

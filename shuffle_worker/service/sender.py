@@ -1,4 +1,4 @@
-"""Sends rows to one partition, or to all by the rule of the shuffle. Each send is a commit, a writer makes one of many."""
+"""Sends rows to one partition, or to all by the rule of the shuffle. A send is one commit, a writer one of many."""
 
 import itertools
 import threading

@@ -5,7 +5,7 @@ import sys
 
 import pyarrow as pa
 
-from shuffle_worker import ShuffleConfig, ShuffleService  # noqa: F401
+from shuffle_worker import ShuffleConfig, ShuffleService
 from shuffle_worker.errors import ShuffleError
 from shuffle_worker.settings import Timers
 
