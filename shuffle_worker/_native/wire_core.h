@@ -86,7 +86,10 @@ class Wire : public Hub {
             }
         }
         if (older && older != peer) retire(older);
-        if (peer == older) peer->again = true;
+        if (peer == older) {
+            peer->again = true;
+            peer->on_again(); /* at once, so that who waits for it now does not see the old end */
+        }
         if (closed_) peer->on_closed();
         look_at(peer.get());
         return peer->number;

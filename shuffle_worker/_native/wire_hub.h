@@ -119,9 +119,9 @@ class Hub : public ConnectionHost {
         tell(std::move(e));
     }
 
-    /* Whether the peer's messages wait for somebody to drain them. Its control connections are not read meanwhile. */
+    /* Whether the peer's messages wait for somebody to drain them. Its control connection to us is not read meanwhile. */
     bool must_pause(Connection &c) {
-        if (!c.facts || c.role != CONTROL_ROLE) return false;
+        if (!c.facts || !c.inbound || c.role != CONTROL_ROLE) return false;
         bool pause = get(c.facts->undrained) > config_.control_queue_bytes;
         c.facts->reading_paused = pause;
         return pause;

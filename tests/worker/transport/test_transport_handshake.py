@@ -237,6 +237,18 @@ def test_nobody_there_is_told_at_once_and_given_up_at_the_deadline(make_node):
         node.transport.send_control("gone", b"x")
 
 
+def test_one_that_was_given_up_is_tried_again_on_demand(make_node):
+    a, b = make_node("a", 1, connect_timeout_s=0.1), make_node("b", 2)
+    b.transport.close()
+    a.transport.connect(b.address)
+    with pytest.raises(PeerLost):
+        a.transport.wait_connected("b", 5)
+    again = make_node("b", 2, port=b.address.port)
+    a.join(again)
+    a.transport.send("b", a.frame(b"x"), 5)
+    assert bytes(again.receiver.take()) == b"x"
+
+
 def test_one_who_accepts_and_says_nothing_is_given_up(make_node):
     node = make_node("n", 1, hello_timeout_s=0.1, connect_timeout_s=0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
