@@ -4,7 +4,7 @@
 #   tests/native/sanitize.sh [address|thread]...     both by default; a few minutes each
 #
 # address: with undefined behaviour; every report is an error. thread: data races; threads of other libraries excepted.
-# TESTS chooses the tests.
+# TESTS chooses the tests, EXT the modules to build (as in setup.py), when not all are wanted.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-$PWD/.venv/bin/python}
@@ -13,7 +13,7 @@ TESTS=${TESTS:-"tests/worker/native tests/worker/transport tests/worker/store"}
 build() { # build <directory> <sanitizers>
     local tree=$1 sanitizers=$2
     mkdir -p "$tree"
-    cp -a setup.py pyproject.toml shuffle_worker tests docs "$tree"/
+    cp -a setup.py pyproject.toml README.md shuffle_worker tests docs "$tree"/
     rm -rf "$tree"/shuffle_worker/_native/*.so
     (cd "$tree" && SANITIZE=$sanitizers "$PYTHON" setup.py -q build_ext --inplace -j 2 >build.log 2>&1) || {
         tail -50 "$tree/build.log" >&2
