@@ -2,7 +2,7 @@
 
     python -m benchmarks.micro_service [--rounds 5] [--calls 1000] [--json FILE]
 
-committed    send_partition of 64 KiB to a member in another process, until it returns: readable there, and acknowledged.
+committed    send_partition of 64 KiB to a member in another process, until it returns: readable there, acknowledged.
 delivered    the same send, from its call until a reader in the other process holds the batch. Target: p99 < 0.5 ms.
 create       create_shuffle alone. Target: p99 < 1 ms.
 first send   create_shuffle and the first send of 64 KiB to the other process. Target: p99 < 1 ms.
@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from shuffle_worker._native.frame import Stream
 
 from shuffle_worker import ShuffleConfig, ShuffleService
-from shuffle_worker._native.frame import Stream
 from shuffle_worker.service.codec import Encoder
 
 HERE, THERE = "agent_0", "agent_1"

@@ -2,17 +2,12 @@
 
     from shuffle_worker import Engine, ShuffleConfig, ShuffleService, ShuffleType
 
-These names are loaded when they are first asked for, so that the command line and the manifest start without Arrow.
+These names are loaded when they are first asked for, so that the command line and the manifest start without Arrow. Their
+types are in `__init__.pyi`.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from shuffle_worker.service.config import ShuffleConfig
-    from shuffle_worker.service.engine import Engine
-    from shuffle_worker.service.service import ShuffleService
-    from shuffle_worker.spec.model import ShuffleType
+from typing import Any
 
 _HOMES = {
     "Engine": "shuffle_worker.service.engine",

@@ -69,7 +69,7 @@ def test_three_members_share_a_shuffle_by_key(fleet: Fleet) -> None:
     assert held == [3, 3], "balanced"
     others[1].ask("service.seal('s')")
     read = [service.open_partition("s", p).read_all()["id"].to_pylist() for p in range(9)]
-    assert sorted(sum(read, [])) == list(range(9000))
+    assert sorted(each for partition in read for each in partition) == list(range(9000))
     assert others[0].ask("rows(service.open_partition('s', 4))") == repr(read[4])
 
 
@@ -117,7 +117,7 @@ def test_more_than_memory_goes_through_a_remote_partition(
 
 
 def test_refusals_of_members(fleet: Fleet) -> None:
-    service, *others = fleet
+    service = fleet[0]
     service.create_shuffle("s", "Hash", 4)
     service.send_partition("s", 0, numbers(1), "agent_1")
     with pytest.raises(
@@ -136,9 +136,9 @@ def test_refusals_of_members(fleet: Fleet) -> None:
         ShuffleService("a:1")
 
 
-def test_a_wrong_token_is_refused(join_member: Join) -> None:
+def test_a_wrong_token_is_refused() -> None:
     with ShuffleService(config=ShuffleConfig(tokens=("right",))) as guarded:
-        with pytest.raises(PeerError, match="cannot join .* the token is wrong"):
+        with pytest.raises(PeerError, match=r"cannot join .* the token is wrong"):
             ShuffleService("b", join=guarded.address, config=ShuffleConfig(tokens=("wrong",), timeout_s=2))
         with ShuffleService("c", join=guarded.address, config=ShuffleConfig(tokens=("right",))) as member:
             assert member.members() == ["agent_0", "c"]
@@ -205,7 +205,7 @@ def test_a_stopped_owner_leaves_the_outcome_unknown_and_a_retry_counts_once(
 
     owner.stop()
     started = time.monotonic()
-    with pytest.raises(OutcomeUnknown, match="within 0.5 s .*write it again under the same map id"):
+    with pytest.raises(OutcomeUnknown, match=r"within 0.5 s .*write it again under the same map id"):
         write(0.5)
     with pytest.raises(OutcomeUnknown, match="may have been committed or not"):
         service.send_partition("s", 0, numbers(1, 1), timeout_s=0.5)
@@ -296,8 +296,7 @@ def test_a_member_that_leaves_is_gone_at_once(service: ShuffleService, join_memb
         service.receive_partitions("s", 0)
 
 
-def test_without_the_registrar_members_say_so(join_member: Join) -> None:
-    del join_member
+def test_without_the_registrar_members_say_so() -> None:
     first = ShuffleService(config=ShuffleConfig(timeout_s=5))
     with ShuffleService("b", join=first.address, config=ShuffleConfig(timeout_s=5)) as second:
         second.create_shuffle("s", "Hash", 2)
@@ -312,7 +311,7 @@ def test_without_the_registrar_members_say_so(join_member: Join) -> None:
 
 
 def test_figures_are_those_that_metrics_describe(service: ShuffleService) -> None:
-    from shuffle_worker.figures import DESCRIBED  # noqa: PLC0415
+    from shuffle_worker.figures import DESCRIBED
 
     missing = [each.figure for each in DESCRIBED if each.figure not in service.figures()]
     assert missing == []
