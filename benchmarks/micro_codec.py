@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import lineitem
 from shuffle_worker._native.hash import partition_ids
+from shuffle_worker.errors import OutputError, ShuffleError
 from shuffle_worker.sink.base import Digests, Staged, StagedFile
 from shuffle_worker.sink.parquet import ParquetFormat
 from shuffle_worker.sink.writer import FileWriter, WriterTask
@@ -50,6 +51,9 @@ class MemoryFile(StagedFile):
 
     def abort(self) -> None:
         self.stream.close()
+
+    def fault(self, error: OSError) -> ShuffleError:
+        return OutputError(str(error))
 
 
 def granted(_size: int, _what: str) -> contextlib.AbstractContextManager[None]:

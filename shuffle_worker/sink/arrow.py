@@ -20,7 +20,7 @@ class ArrowFormat(Format):
     def __init__(self, compression: str) -> None:
         self._codec = CODECS[compression]
 
-    def open(self, stream: pa.NativeFile, logical: pa.Schema, first: pa.Table) -> Encoder:  # noqa: ARG002
+    def open(self, stream: pa.NativeFile, logical: pa.Schema, first: pa.Table | None) -> Encoder:  # noqa: ARG002
         options = pa.ipc.IpcWriteOptions(compression=self._codec, use_threads=False, emit_dictionary_deltas=True)
         return _ArrowEncoder(pa.ipc.new_file(stream, logical, options=options), logical)
 
@@ -40,6 +40,9 @@ class _ArrowEncoder(Encoder):
 
     def close(self) -> None:
         self._writer.close()
+
+    def abandon(self) -> None:
+        """Nothing to do: only `close` writes."""
 
     def _column(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         if not pa.types.is_dictionary(field.type):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import pyarrow as pa
 
+from shuffle_worker.errors import ShuffleError
 from shuffle_worker.sink.manifest import OutputManifest
 
 # Bytes and what for: holds memory while a codec works.
@@ -30,8 +31,8 @@ class FileRecord(msgspec.Struct, frozen=True, array_like=True):
     bytes: int
     key_digest: int
     """Sum mod 2^64 of mix(key hash, partition) over the rows as they were handed to the encoder."""
-    row_digest: int | None
-    """Sum mod 2^128 over rows of all columns; None unless asked for."""
+    row_digest: bytes
+    """Sum mod 2^128 over rows of all columns, 16 bytes little-endian; empty unless asked for."""
     staged: str
     """Local: path below the job's staging folder. S3: key of the upload's journal."""
     upload_id: str = ""
@@ -73,6 +74,10 @@ class StagedFile(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Remove it. Idempotent; nothing after `finish`."""
+
+    @abstractmethod
+    def fault(self, error: OSError) -> ShuffleError:
+        """What `stream` raised, as a sentence that names the place."""
 
 
 class PartitionWriter(ABC):

@@ -10,7 +10,6 @@ zombie may still write is never renamed: links of just the manifest's files go i
 
 import contextlib
 import errno
-import itertools
 import os
 import secrets
 import shutil
@@ -45,7 +44,6 @@ class LocalOutput(Output):
         self._own = f"{incarnation:016x}"
         self._replace = replace
         self._step = step
-        self._serial = itertools.count()
 
     # ---- before the job
 
@@ -84,7 +82,7 @@ class LocalOutput(Output):
         stem = name.partition(".")[0]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return LocalFile(self._job, f"{self._own}/{stem}", next(self._serial))
+            return LocalFile(self._job, f"{self._own}/{stem}")
         except OSError as error:
             raise self._fault("cannot write", error) from error
 
@@ -223,7 +221,7 @@ class LocalOutput(Output):
 
     def _keep(self, name: str, content: bytes) -> None:
         """Write a file of the job's folder, whole or not at all."""
-        unfinished = self._job / f"{name}.{self._own}"
+        unfinished = self._job / f"{name}.{secrets.token_hex(8)}"
         try:
             self._job.mkdir(parents=True, exist_ok=True)
             write_durably(unfinished, content)
@@ -245,12 +243,12 @@ class LocalOutput(Output):
 
 
 class LocalFile(StagedFile):
-    """`<stem>.open-<serial>` until it is whole, then `<stem>.<generation>`. `stem` is below the job's folder."""
+    """`<stem>.open-<token>` until it is whole, then `<stem>.<generation>`. `stem` is below the job's folder."""
 
-    def __init__(self, job: Path, stem: str, serial: int) -> None:
+    def __init__(self, job: Path, stem: str) -> None:
         self._job = job
         self._stem = stem
-        self._path = job / f"{stem}.open-{serial}"
+        self._path = job / f"{stem}.open-{secrets.token_hex(8)}"
         os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         self.stream = pa.OSFile(str(self._path), "wb")
         self._done = False
@@ -279,6 +277,9 @@ class LocalFile(StagedFile):
             self._path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_fault("cannot remove", error, self._job) from error
+
+    def fault(self, error: OSError) -> OutputError:
+        return storage_fault("cannot write", error, self._path)
 
 
 def storage_fault(what: str, error: OSError, place: Path) -> OutputError:

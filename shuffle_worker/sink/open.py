@@ -65,7 +65,7 @@ def check_writable(sink: Sink, schema: pa.Schema) -> None:
     for field in schema:
         alone = pa.schema([field])
         try:
-            format_.open(pa.BufferOutputStream(), alone, alone.empty_table()).close()
+            format_.open(pa.BufferOutputStream(), alone, None).close()
         except pa.ArrowException as error:
             raise OutputError(
                 f"the column {field.name!r} is {field.type}, which {sink.format} files do not hold: leave it out of "

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shuffle_worker.sink.encodings import DELTA, Encodings, choose_encodings
+from shuffle_worker.sink.layout import plain_schema
 from shuffle_worker.sink.writer import Encoder, Format
 
 CODECS = {"Snappy": "snappy", "Zstd": "zstd", "LZ4": "lz4", "Gzip": "gzip", "None": "none"}
@@ -22,9 +23,11 @@ class ParquetFormat(Format):
         self._codec = CODECS[compression]
         self.group_rows = group_rows
 
-    def open(self, stream: pa.NativeFile, logical: pa.Schema, first: pa.Table) -> Encoder:
-        arguments = writer_arguments(first.schema, choose_encodings(first), self._codec)
-        return _ParquetEncoder(pq.ParquetWriter(stream, first.schema, **arguments), logical)
+    def open(self, stream: pa.NativeFile, logical: pa.Schema, first: pa.Table | None) -> Encoder:
+        stored = plain_schema(logical) if first is None else first.schema
+        encodings = Encodings((), (), ()) if first is None else choose_encodings(first)
+        writer = pq.ParquetWriter(stream, stored, **writer_arguments(stored, encodings, self._codec))
+        return _ParquetEncoder(writer, logical)
 
 
 class _ParquetEncoder(Encoder):
@@ -39,6 +42,9 @@ class _ParquetEncoder(Encoder):
     def close(self) -> None:
         self._writer.add_key_value_metadata({"ARROW:schema": stored_arrow_schema(self._logical)})
         self._writer.close()
+
+    def abandon(self) -> None:
+        self._writer.is_open = False  # else its finalizer writes a footer
 
 
 def writer_arguments(schema: pa.Schema, encodings: Encodings, codec: str) -> dict[str, Any]:

@@ -3,12 +3,12 @@
     <prefix>/part-00007.parquet     invisible until its upload is completed
     <prefix>/_manifest.json         the commit point: written last, never replaced
     <parent>/.<name>.staging/<job uid>/nonce, prepared.<digest>
-    <parent>/.<name>.staging/<job uid>/<incarnation>/part-00007.<serial>    the journal of an upload
+    <parent>/.<name>.staging/<job uid>/<incarnation>/part-00007.<token>    the journal of an upload
 
 Readers that find no manifest find no output. There is no exchange of prefixes, so nothing is ever replaced.
 """
 
-import itertools
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,7 +48,6 @@ class S3Output(Output):
         self._own = f"{incarnation:016x}"
         self._replace = replace
         self._step = step
-        self._serial = itertools.count()
         self._bucket = Bucket(s3_client(), bucket)
 
     # ---- before the job
@@ -78,7 +77,7 @@ class S3Output(Output):
 
     def create(self, name: str) -> StagedFile:
         stem = name.partition(".")[0]
-        journal = f"{self._staging}{self._own}/{stem}.{next(self._serial)}"
+        journal = f"{self._staging}{self._own}/{stem}.{secrets.token_hex(8)}"
         return S3File(self._bucket, f"{self._prefix}/{name}", journal)
 
     def remove_incarnation(self) -> None:

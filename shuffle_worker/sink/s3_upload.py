@@ -72,6 +72,9 @@ class S3File(StagedFile):
             self._done = True
             abort_upload(self._bucket, self._journal, Journal(self._key, self._upload_id))
 
+    def fault(self, error: OSError) -> ShuffleError:
+        return PeerLost(f"cannot write s3://{self._bucket.name}/{self._key}: {error}")
+
 
 class _Parts(io.RawIOBase):
     """Gathers what is written into parts and uploads each as soon as it is whole."""

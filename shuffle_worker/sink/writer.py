@@ -13,7 +13,7 @@ from shuffle_worker.errors import AdmissionError, InternalError, OutputError, Sh
 from shuffle_worker.ordering import SortColumn, sort_indices
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.sink.base import Digests, FileRecord, PartitionWriter, Permits, StagedFile
-from shuffle_worker.sink.layout import gatherable_schema, plain_schema, row_group, stored_schema
+from shuffle_worker.sink.layout import gatherable_schema, row_group, stored_schema
 
 ENCODER_BYTES = 2 << 20
 SORT_BYTES_PER_ROW = 16
@@ -30,6 +30,10 @@ class Encoder(ABC):
     def close(self) -> None:
         """Write what belongs at the end. The stream stays open."""
 
+    @abstractmethod
+    def abandon(self) -> None:
+        """Write nothing more, not even when it is collected as garbage."""
+
 
 class Format(ABC):
     """A file format, with its options: the same for all files of a job."""
@@ -39,8 +43,9 @@ class Format(ABC):
     """Rows handed to an encoder at once; fewer at the end only."""
 
     @abstractmethod
-    def open(self, stream: pa.NativeFile, logical: pa.Schema, first: pa.Table) -> Encoder:
-        """Begin a file of rows like those of `first`, its first row group, for readers who shall see `logical`."""
+    def open(self, stream: pa.NativeFile, logical: pa.Schema, first: pa.Table | None) -> Encoder:
+        """Begin a file of rows like those of `first`, its first row group (None: there are no rows), for readers who
+        shall see `logical`."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class FileWriter(PartitionWriter):
             batch = batch.slice(piece.num_rows)
             self._hold(piece)
             if self._held_rows == self._format.group_rows:
-                self._encode(self._gather())
+                self._encode()
 
     def finish(self, generation: int) -> FileRecord:
         if self._finished:
@@ -99,10 +104,10 @@ class FileWriter(PartitionWriter):
         if self._held_rows and self._task.order:
             self._encode_sorted()
         elif self._held_rows:
-            self._encode(self._gather())
+            self._encode()
         self._finished = True
         try:
-            encoder = self._encoder or self._open(plain_schema(self._task.schema).empty_table())
+            encoder = self._encoder or self._open(None)
             encoder.close()
             staged = self._file.finish(generation)
         except (pa.ArrowException, OSError) as error:
@@ -114,7 +119,7 @@ class FileWriter(PartitionWriter):
             rows=self._rows,
             bytes=staged.bytes,
             key_digest=self._key_digest,
-            row_digest=None if self._task.digests.row is None else self._row_digest,
+            row_digest=b"" if self._task.digests.row is None else self._row_digest.to_bytes(16, "little"),
             staged=staged.place,
             upload_id=staged.upload_id,
             etags=staged.etags,
@@ -124,7 +129,9 @@ class FileWriter(PartitionWriter):
         self._finished = True
         self._held.clear()
         self._held_rows = self._held_bytes = 0
-        self._encoder = None
+        if self._encoder is not None:
+            self._encoder.abandon()
+            self._encoder = None
         self._file.abort()
 
     def _hold(self, batch: pa.RecordBatch) -> None:
@@ -145,11 +152,11 @@ class FileWriter(PartitionWriter):
         except pa.ArrowException as error:
             raise self._refused(error) from error
 
-    def _encode(self, table: pa.Table) -> None:
-        """Encode one row group, with memory for what the encoder allocates."""
-        largest = max((column.nbytes for column in table.columns), default=0)
-        with self._task.permits(largest + ENCODER_BYTES, f"encoding {self._task.name}"):
-            self._hand_over(table)
+    def _encode(self) -> None:
+        """Encode what is held as one row group, with memory for what the encoder allocates: the pages of a column that
+        has a dictionary wait for it, and the largest column is seldom more than half of a row."""
+        with self._task.permits(self._held_bytes // 2 + ENCODER_BYTES, f"encoding {self._task.name}"):
+            self._hand_over(self._gather())
 
     def _hand_over(self, table: pa.Table) -> None:
         """Sum what the encoder gets, and give it to it."""
@@ -190,10 +197,10 @@ class FileWriter(PartitionWriter):
             if digests.row is not None:
                 self._row_digest = (self._row_digest + digests.row(batch)) % (1 << 128)
 
-    def _open(self, first: pa.Table) -> Encoder:
+    def _open(self, first: pa.Table | None) -> Encoder:
         return self._format.open(self._file.stream, self._task.schema, first)
 
-    def _refused(self, error: Exception) -> ShuffleError:
-        if isinstance(error, ShuffleError):
-            return error
+    def _refused(self, error: pa.ArrowException | OSError) -> ShuffleError:
+        if isinstance(error, OSError):
+            return self._file.fault(error)
         return OutputError(f"cannot write {self._task.name}: {str(error).partition(chr(10))[0]}")
