@@ -259,8 +259,8 @@ class Owner:
         if self._sealed.get(staged.group) != staged.generation or staged.group in self._lost:
             return
         self._staged[staged.group] = staged
-        self._voice.ask(self.coordinator, ("staged", staged.group, staged.generation), GroupStagedMsg, staged)
-        self._check_sums()
+        if self._sums_agree():
+            self._voice.ask(self.coordinator, ("staged", staged.group, staged.generation), GroupStagedMsg, staged)
 
     def on_group_broke(self, group: int, generation: int, fault: Fault) -> None:
         if self._held.get(group) == generation:
@@ -294,10 +294,13 @@ class Owner:
             self._sealed.update(dict.fromkeys(groups, generation))
             self._voice.do(SealGroups(groups, generation))
 
-    def _check_sums(self) -> None:
-        """When all this member ever held is staged, it must be the sum of the winners' streams."""
+    def _sums_agree(self) -> bool:
+        """When all this member ever held is staged, it must be the sum of the winners' streams; else all is lost.
+
+        Looked at before the last group is reported, so that the coordinator never takes all of them for good.
+        """
         if self._dropped or self._lost or len(self._staged) != len(self._held):
-            return
+            return True
         winners = [stream.counts for stream in self._streams.values() if stream.state is StreamState.WON]
         rows = sum(counts.rows for counts in winners)
         digest = sum(counts.key_digest for counts in winners) & MASK64
@@ -307,6 +310,8 @@ class Owner:
             sentence = f"{staged_rows} rows were written of {rows} that arrived, or their keys differ"
             for generation in sorted(set(self._held.values())):
                 self._lose_generations((generation,), Fault("Corrupted", sentence))
+            return False
+        return True
 
     def _lose_generations(self, generations: tuple[int, ...], fault: Fault) -> None:
         for generation in generations:
