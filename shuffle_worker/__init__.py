@@ -2,7 +2,7 @@
 
     from shuffle_worker import Engine, ShuffleConfig, ShuffleService, ShuffleType
 
-These names are loaded when they are first asked for, so that the command line and the manifest start without Arrow. Their
+These names are loaded when first asked for, so that the command line and the manifest start without Arrow. Their
 types are in `__init__.pyi`.
 """
 
