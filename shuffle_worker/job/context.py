@@ -31,6 +31,8 @@ from shuffle_worker.spec.model import ShuffleJob, ShuffleType, Verify
 from shuffle_worker.store.limits import ShuffleLimits
 
 AT_SEAL_ROWS = 1 << 62
+# Buffers come in powers of two: what is staged for a frame, its schema and padding should fill 1 MiB and not more.
+FRAME_BYTES = (1 << 20) - (48 << 10)
 
 
 def adopt(uid: bytes, plan: ProtocolPlan, node: Node, members: dict[int, Member]) -> "JobContext":
@@ -59,6 +61,7 @@ class JobContext:
         self._members = members
         self._threads = threading.local()
         self._staging = Staging(
+            frame_bytes=FRAME_BYTES,
             budget_bytes=node.limit_bytes // STAGING_SHARE // node.settings.map_threads,
             codec=plan.codec,  # type: ignore[arg-type]
             dictionary_columns=plan.dictionary_columns,
@@ -175,7 +178,8 @@ class Scatter:
 
     @property
     def row_digest(self) -> bytes:
-        return digest_bytes(self._row_digest if self._context.verify_rows else None)
+        """16 bytes, little-endian; empty unless every row is summed."""
+        return (self._row_digest % (1 << 128)).to_bytes(16, "little") if self._context.verify_rows else b""
 
 
 class GroupWriter:
@@ -226,7 +230,7 @@ class GroupWriter:
             generation=self.generation,
             rows=sum(record.rows for record in counted),
             key_digest=sum(record.key_digest for record in counted) % (1 << 64),
-            row_digest=add_row_digests([digest_bytes(record.row_digest) for record in counted]),
+            row_digest=add_row_digests([record.row_digest for record in counted]),
             file_bytes=sum(record.bytes for record in written),
             record=msgspec.msgpack.encode(written),
         )
@@ -245,8 +249,3 @@ class GroupWriter:
                 raise Corrupted(f"a frame of group {self.group} holds rows of partition {partition}")
             writer = self._writers[partition] = self._context.open_file(partition)
         return writer
-
-
-def digest_bytes(digest: int | None) -> bytes:
-    """A sum mod 2^128 as the protocol carries it; empty for none."""
-    return b"" if digest is None else (digest % (1 << 128)).to_bytes(16, "little")

@@ -90,7 +90,7 @@ class JobManager:
         self._service.ask(self._leave_all)
         self._pools.maps.close(max(0.0, deadline - time.monotonic()))
         self._pools.sinks.close(max(0.0, deadline - time.monotonic()))
-        self._pools.background.shutdown(wait=True, cancel_futures=True)
+        self._pools.background.shutdown(wait=True)  # what it does is bounded, and removing files is a part of it
 
     # ---- on the loop
 

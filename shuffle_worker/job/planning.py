@@ -46,7 +46,7 @@ class Planner:
         info = source.scan()
         check_apart(spec, info)
         check_columns(spec, info)
-        sizes = job_sizes(spec, info, self._room)
+        sizes = job_sizes(spec, self._room)
         splits = cut_splits(info, sizes.split_bytes, sizes.least_splits)
         check_pieces(info, self._room)
         nonce = secrets.token_hex(16)
@@ -95,12 +95,12 @@ class Planner:
         return "None" if self._node.on_loopback else "LZ4"
 
 
-def job_sizes(spec: JobSpec, info: SourceInfo, room: Room) -> Sizes:
+def job_sizes(spec: JobSpec, room: Room) -> Sizes:
     """Groups, staging and splits. Broadcast: one group for each worker, which holds all rows once."""
     if spec.shuffle.type is ShuffleType.BROADCAST:
         groups = min(room.workers, spec.shuffle.partitions)
-        return replace(size_job(room, groups, info.bytes_decoded, at_seal=False), groups=groups)
-    return size_job(room, spec.shuffle.partitions, info.bytes_decoded, bool(spec.sink.files.sort_by))
+        return replace(size_job(room, groups), groups=groups)
+    return size_job(room, spec.shuffle.partitions)
 
 
 def check_apart(spec: JobSpec, info: SourceInfo) -> None:

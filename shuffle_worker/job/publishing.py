@@ -4,7 +4,7 @@ import msgspec
 
 from shuffle_worker.errors import OutputError
 from shuffle_worker.job.context import JobContext
-from shuffle_worker.protocol.values import MASK64, decode_manifest
+from shuffle_worker.protocol.values import MASK64, add_row_digests, decode_manifest
 from shuffle_worker.sink.base import FileRecord
 from shuffle_worker.sink.manifest import ManifestColumn, ManifestFile, ManifestKey, OutputManifest
 from shuffle_worker.spec.model import ShuffleType
@@ -40,7 +40,7 @@ def publish(context: JobContext, digest: str, manifest: bytes | None) -> None:
 def describe(context: JobContext, digest: str, records: list[FileRecord]) -> OutputManifest:
     """Enough to read the output, to co-partition with it, and to check it."""
     spec, plan = context.job.spec, context.plan
-    row_digests = [record.row_digest for record in records if record.row_digest is not None]
+    row_digest = add_row_digests([record.row_digest for record in records])
     return OutputManifest(
         job=context.uid.hex(),
         digest=digest,
@@ -52,7 +52,7 @@ def describe(context: JobContext, digest: str, records: list[FileRecord]) -> Out
         rows=sum(record.rows for record in records),
         bytes=sum(record.bytes for record in records),
         key_digest=digest64(sum(record.key_digest for record in records) & MASK64),
-        row_digest=digest128(sum(row_digests) % (1 << 128)) if row_digests else None,
+        row_digest=hex_digest(row_digest),
         files=tuple(
             ManifestFile(
                 record.name,
@@ -60,9 +60,14 @@ def describe(context: JobContext, digest: str, records: list[FileRecord]) -> Out
                 record.rows,
                 record.bytes,
                 digest64(record.key_digest),
-                None if record.row_digest is None else digest128(record.row_digest),
+                hex_digest(record.row_digest),
             )
             for record in records
         ),
         columns=tuple(ManifestColumn(field.name, str(field.type), field.nullable) for field in context.schema),
     )
+
+
+def hex_digest(digest: bytes) -> str | None:
+    """A row digest as the manifest writes it; None when there is none."""
+    return digest128(int.from_bytes(digest, "little")) if digest else None

@@ -2,8 +2,8 @@
 
 staging      an eighth of a worker's budget, divided among its map threads
 uncommitted  a quarter: what attempts that have not won may hold; splits are cut so
-groups       as many as partitions while each can be staged and written as it comes; else few enough to be
-             staged, and so many that one fits into an eighth of memory when it is written
+groups       as many as partitions while each can be staged and written as it comes; else as many as can be
+             staged, up to 512: a group is held whole when it is written
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from shuffle_worker.service.node import STAGING_SHARE
 
 UNCOMMITTED_SHARE = 4
-GROUP_SHARE = 8
 LEAST_STAGE_BYTES = 64 << 10
 MOST_STREAMING_GROUPS = 1024
 MOST_GROUPS = 512
 SPLITS_FOR_A_THREAD = 8
-MOST_FRAME_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,14 @@ class Sizes:
     least_splits: int
 
 
-def size_job(room: Room, partitions: int, bytes_decoded: int, at_seal: bool) -> Sizes:
-    """`at_seal`: files are written when all rows are there (they are to be sorted), not as rows come."""
+def size_job(room: Room, partitions: int) -> Sizes:
+    """The sizes of a job of so many partitions."""
     staging_bytes = room.budget_bytes // STAGING_SHARE // room.map_threads
     stageable = max(1, staging_bytes // LEAST_STAGE_BYTES)
     if partitions <= min(stageable, MOST_STREAMING_GROUPS):
         groups = partitions
     else:
-        wanted = -(-bytes_decoded * GROUP_SHARE // room.budget_bytes)
-        groups = max(min(room.workers, partitions), min(partitions, stageable, MOST_GROUPS, max(wanted, 1)))
-    if at_seal and groups < partitions:
-        groups = max(groups, min(partitions, stageable))
+        groups = min(partitions, stageable, MOST_GROUPS)
     return Sizes(
         groups=groups,
         staging_bytes=staging_bytes,

@@ -18,6 +18,7 @@ from shuffle_worker.sink.manifest import OutputManifest
 
 # Bytes and what for: holds memory while a codec works.
 Permits = Callable[[int, str], AbstractContextManager[object]]
+RowDigest = bytes
 
 
 class FileRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -31,7 +32,7 @@ class FileRecord(msgspec.Struct, frozen=True, array_like=True):
     bytes: int
     key_digest: int
     """Sum mod 2^64 of mix(key hash, partition) over the rows as they were handed to the encoder."""
-    row_digest: bytes
+    row_digest: RowDigest
     """Sum mod 2^128 over rows of all columns, 16 bytes little-endian; empty unless asked for."""
     staged: str
     """Local: path below the job's staging folder. S3: key of the upload's journal."""

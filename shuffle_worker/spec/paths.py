@@ -3,6 +3,7 @@
 import os.path
 import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 S3 = "s3"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
@@ -60,3 +61,9 @@ def _covers(wanted: list[str], parts: list[str]) -> bool:
         if not reached:
             return False
     return True
+
+
+def staging_folder(output: str, uid: bytes) -> Path:
+    """Where a job stages what will be the local output `output`: beside it, on the same file system."""
+    final = Path(os.path.abspath(output))
+    return final.parent / f".{final.name}.staging" / uid.hex()

@@ -36,7 +36,7 @@ def estimate_job(job: ShuffleJob, options: RunOptions) -> Estimate:
     check_apart(spec, info)
     check_columns(spec, info)
     room = Room(share.memory_bytes - BASELINE_BYTES, options.workers, share.threads, share.threads + 1)
-    sizes = job_sizes(spec, info, room)
+    sizes = job_sizes(spec, room)
     splits = cut_splits(info, sizes.split_bytes, sizes.least_splits)
     copies = spec.shuffle.partitions if spec.shuffle.type is ShuffleType.BROADCAST else 1
     decoded = int(info.bytes_decoded * DECODED_FACTOR)

@@ -25,6 +25,7 @@ import msgspec
 from shuffle_worker.errors import AdmissionError, Cancelled, DeadlineExceeded, PeerError, PeerLost, UserError
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.spec.model import ShuffleJob
+from shuffle_worker.spec.paths import staging_folder
 from shuffle_worker.spec.status import JobStatus, Phase
 from shuffle_worker.supervisor.client import WorkerClient
 from shuffle_worker.supervisor.options import RunOptions
@@ -66,7 +67,18 @@ def run_job(job: ShuffleJob, options: RunOptions, on_status: Callable[[JobStatus
             return Supervisor(job, uid, started, RecordFile(work_dir / "record.json")).run(on_status, interrupted)
     finally:
         end_all(workers)
+        remove_staging(job, uid)
         shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def remove_staging(job: ShuffleJob, uid: uuid.UUID) -> None:
+    """What workers that were killed left of their output; those that ended in order have removed it themselves."""
+    sink = job.spec.sink
+    if sink.files.path.startswith("s3://") or not staging_folder(sink.files.path, uid.bytes).exists():
+        return
+    from shuffle_worker.sink.open import open_output  # loads Arrow, which a supervisor otherwise does without
+
+    open_output(sink, uid.bytes, 0).remove_staging()
 
 
 def worker_share(options: RunOptions, work_dir: Path) -> WorkerShare:
