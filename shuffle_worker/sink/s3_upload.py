@@ -20,8 +20,8 @@ from shuffle_worker.sink.base import Staged, StagedFile
 
 PART_BYTES = 5 << 20
 """The least that S3 takes but for the last part, since each open file holds as much in memory."""
-PARTS_PER_SIZE = 1000
-"""After so many parts they become twice as large: 10,000 parts then hold more than S3's largest object."""
+PARTS_PER_SIZE = 950
+"""After so many parts they become twice as large: 10,000 parts then hold more than the 5 TiB of the largest object."""
 MARK = "shuffle-upload"
 """Metadata of an object: the key of the journal of the upload it came from."""
 _ABSENT = ("NoSuchUpload", "NoSuchKey", "404")
