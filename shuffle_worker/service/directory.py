@@ -1,7 +1,7 @@
 """What this member knows of shuffles: asked of the registrar once, kept until it changes. Thread-safe."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -39,11 +39,13 @@ class Known:
 class Directory:
     """Asks the registrar, and remembers."""
 
-    def __init__(self, calls: Calls, membership: MembershipService) -> None:
+    def __init__(self, calls: Calls, membership: MembershipService, on_closed: Callable[[str, bytes], None]) -> None:
+        """`on_closed(id, uid)` is told of shuffles that any member closed; on the loop."""
+        self._on_closed = on_closed
         self._calls = calls
         self._membership = membership
         self._known: dict[str, Known] = {}
-        calls.serve(messages.Closed, self._on_closed)
+        calls.serve(messages.Closed, self._hear_closed)
         membership.on_change(self._on_members)
 
     def _ask(self, request: object, timeout_s: float, expected: type[T]) -> T:
@@ -112,7 +114,6 @@ class Directory:
         self._ask(messages.Seal(shuffle_id), timeout_s, Done)
 
     def close(self, shuffle_id: str, timeout_s: float) -> None:
-        self._known.pop(shuffle_id, None)
         self._ask(messages.Close(shuffle_id), timeout_s, Done)
 
     def forget(self, shuffle_id: str) -> None:
@@ -130,10 +131,11 @@ class Directory:
         return known
 
     # news, on the loop
-    def _on_closed(self, news: messages.Closed, reply: Reply) -> None:
+    def _hear_closed(self, news: messages.Closed, reply: Reply) -> None:
         known = self._known.get(news.id)
-        if known is not None and known.info.uid == news.uid:
+        if known is None or known.info.uid == news.uid:  # else the id is another's already
             self._known.pop(news.id, None)
+            self._on_closed(news.id, news.uid)
         reply(Done())
 
     def _on_members(self) -> None:

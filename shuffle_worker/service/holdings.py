@@ -55,9 +55,6 @@ class Holdings:
             self._store.place_all(info.uid, numbers, GENERATION)
             held.groups.update(numbers)
 
-    def holds(self, uid: bytes) -> bool:
-        return uid in self._held
-
     def all_held(self) -> list[Held]:
         return list(self._held.copy().values())
 

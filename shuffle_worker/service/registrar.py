@@ -276,8 +276,7 @@ class Registrar:
                 locating.done = True
                 locating.reply(closed)
         for member in self._cluster.membership().members:
-            if member.name != self._node.name:
-                self._calls.tell(member.name, messages.Closed(request.id, entry.info.uid))
+            self._calls.tell(member.name, messages.Closed(request.id, entry.info.uid))
         owners = [owner for owner in entry.distinct_owners() if owner in self._living()]
         requests = [(owner.name, messages.Forget(entry.info.uid), _nothing) for owner in owners]
         self._tell_all(requests, lambda _faults: reply(Done()))

@@ -34,9 +34,6 @@ class Entry:
     decisions: dict[tuple[int, int, int], Decision] = field(default_factory=dict)
     sealing: bool = False
 
-    def held_by(self, owner: Owner) -> bool:
-        return owner in self.owners.values()
-
     def distinct_owners(self) -> list[Owner]:
         return list(dict.fromkeys(self.owners.values()))
 

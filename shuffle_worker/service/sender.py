@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from shuffle_worker._native.frame import Frame
-from shuffle_worker.errors import DeadlineExceeded, Fenced, OutcomeUnknown, UserError
+from shuffle_worker.errors import Cancelled, DeadlineExceeded, Fenced, OutcomeUnknown, UserError
 from shuffle_worker.service import messages
 from shuffle_worker.service.attempt import Attempt, Deadline, Ways
 from shuffle_worker.service.codec import Encoder, open_arrow
@@ -94,7 +94,7 @@ class Sender:
         """Send; once more if the shuffle that is known here was closed and its id is another's now."""
         try:
             send()
-        except Fenced:
+        except (Fenced, Cancelled):
             timeout_s = self._out.ways.node.settings.timers.connect_s
             before = self._out.directory.known(shuffle_id, timeout_s)
             self._out.directory.forget(shuffle_id)

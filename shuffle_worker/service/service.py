@@ -67,7 +67,7 @@ class ShuffleService:
         self._calls = Calls(self.node, self._membership.reach)
         self._holdings = Holdings(self.node.store)
         self._owner = OwnerServer(self.node, self._calls, self._holdings)
-        self._directory = Directory(self._calls, self._membership)
+        self._directory = Directory(self._calls, self._membership, self._free)
         self._counters = Counters()
         if join is None:
             registrar = Registrar(self.node, self._calls, self.cluster, self.config.timeout_s)
@@ -208,8 +208,14 @@ class ShuffleService:
         self._check_open()
         known = self._directory.known(shuffle_id, self.config.timeout_s)
         self._directory.close(shuffle_id, self.config.timeout_s)
-        self._scatterers.forget(known.info.uid)
+        self._directory.forget(shuffle_id)
+        self._free(shuffle_id, known.info.uid)
+
+    def _free(self, shuffle_id: str, uid: bytes) -> None:
+        """What a sender keeps of a shuffle; what its owners keep is theirs. Idempotent."""
+        self._scatterers.forget(uid)
         self._counters.forget(shuffle_id)
+        self.node.transport.close_shuffle(uid)
 
     # figures
     def get_shuffle_stats(self) -> ServiceStats:

@@ -165,6 +165,20 @@ def test_a_shuffle_closed_by_another_member_and_made_anew_is_found(fleet: Fleet)
     assert other.ask("service.get_shuffle_stats().total.rows_held") == "2"
 
 
+def test_a_close_frees_memory_at_every_member(service: ShuffleService) -> None:
+    with ShuffleService("b", join=service.address) as other:
+        members = (service, other)
+        for round_ in range(30):
+            service.create_shuffle(f"s{round_}", "Hash", 8, partition_keys=["id"])
+            for member in members:
+                member.send_batch(f"s{round_}", numbers(20_000))
+            other.close_shuffle(f"s{round_}")
+        wait_until(lambda: all(member.node.budget.snapshot()["reserved_bytes"] < 64 << 20 for member in members))
+        assert all(member.get_shuffle_stats().total.rows_held == 0 for member in members)
+        assert not any(member.node.store.shuffles() for member in members)
+        assert not any(member._scatterers._kernels for member in members)
+
+
 def test_senders_keep_their_order_and_nobody_disturbs_another(fleet: Fleet) -> None:
     service, *others = fleet
     other = others[0]
