@@ -8,7 +8,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from shuffle_worker._native.arrow cimport (
-    KIND_BINARY, KIND_BOOL, KIND_NULL, KIND_STRING, LAYOUT_LARGE, LAYOUT_VIEW, type_t,
+    KIND_BINARY, KIND_BOOL, KIND_NESTED, KIND_NULL, KIND_STRING, LAYOUT_LARGE, LAYOUT_VIEW, type_t,
 )
 from shuffle_worker._native.buffer cimport buffer_new
 from shuffle_worker._native.ipc cimport (
@@ -93,6 +93,8 @@ cdef void _plan_batch(encoder_t *encoder, int64_t group) noexcept nogil:
     for column in range(encoder.stage.columns):
         slot = &encoder.stage.slots[column]
         lane = lane_of(encoder.stage, column, group)
+        if slot.type.kind == KIND_NESTED:
+            continue            # pyarrow adds it afterwards
         if slot.type.kind == KIND_NULL:
             layout_node(layout, rows, rows)
             continue
@@ -213,7 +215,7 @@ cdef int64_t _write_column(encoder_t *encoder, int column, int64_t group, const 
     cdef lane_t *lane = lane_of(encoder.stage, column, group)
     cdef int64_t rows = encoder.batch.rows
     cdef uint8_t *values
-    if slot.type.kind == KIND_NULL:
+    if slot.type.kind == KIND_NULL or slot.type.kind == KIND_NESTED:
         return buffer
     values = body + buffers[2 * buffer + 2]
     if buffers[2 * buffer + 1]:

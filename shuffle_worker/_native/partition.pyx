@@ -302,6 +302,8 @@ cdef class Partitioner:
             straight = self.router.straight_rows(self.next_row)
             if straight >= STRAIGHT_ROWS:
                 rows = min(rows, straight)
+            if self.stage.groups == 1:
+                rows = min(rows, self.stage_rows - self.stage.group[0].rows)
             with nogil:
                 outcome = self._prepare(batch, keys, start, rows)
             if outcome == CHUNK_FLUSH:
@@ -391,7 +393,7 @@ cdef class Partitioner:
         if self.router.route(keys, start, rows, self.next_row, self.hashes, self.chunk.partitions) != 0:
             return CHUNK_NO_MEMORY
         while not self._order(rows):
-            rows = (rows + 1) // 2
+            rows = max((rows + 1) // 2, min(rows, self.stage_rows))     # so few fit in one group, if it comes to that
         return CHUNK_READY
 
     cdef int _code(self, Batch batch, int64_t start, int64_t rows) noexcept nogil:

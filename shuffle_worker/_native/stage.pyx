@@ -11,7 +11,11 @@ from libc.string cimport memcpy, memset
 from shuffle_worker._native.arrow cimport LAYOUT_LARGE, LAYOUT_PLAIN, string_at
 from shuffle_worker._native.hashing cimport load_u64
 
+cdef extern from "prefetch.h" nogil:
+    void prefetch_write(const uint8_t *p, int64_t size, int64_t most)
+
 cdef enum:
+    PREFETCH_BYTES = 1024   # of the next run's place, while this one is filled
     FIRST_ROWS = 64
     COPY_BYTES = 48         # strings up to this length are copied by three fixed-size moves
 
@@ -219,6 +223,10 @@ cdef void _stage_fixed(stage_t *stage, int column, const uint8_t *values, const 
     cdef const run_t *run
     cdef int64_t t
     for t in range(chunk.runs):
+        if t + 1 < chunk.runs:
+            run = &chunk.run[t + 1]
+            prefetch_write(lane_of(stage, column, run.group).values + stage.group[run.group].rows * width,
+                           <int64_t> run.count * width, PREFETCH_BYTES)
         run = &chunk.run[t]
         gather_fixed(width, values, order + run.first, run.count,
                      lane_of(stage, column, run.group).values + stage.group[run.group].rows * width)
