@@ -190,6 +190,12 @@ class Read(_Message, frozen=True):
     turn: int
 
 
+class ReadEnd(_Message, frozen=True):
+    """The reader has ended: nothing more goes into its shuffle, and what credit is left for it returns."""
+
+    into: bytes
+
+
 # answers and news
 
 
@@ -235,7 +241,7 @@ class Closed(_Message, frozen=True):
 
 
 ToRegistrar = Join | Leave | Create | Look | Claim | Locate | Decide | Seal | Close
-ToOwner = Place | Commit | Win | Discard | SealHere | Forget | Read
+ToOwner = Place | Commit | Win | Discard | SealHere | Forget | Read | ReadEnd
 Request = ToRegistrar | ToOwner
 Answer = Joined | Info | Claimed | Located | Decided | ReadOut | Done | Failed
 News = MembersChanged | Closed

@@ -33,6 +33,7 @@ class OwnerServer:
         calls.serve(messages.SealHere, self._on_seal)
         calls.serve(messages.Forget, self._on_forget)
         calls.serve(messages.Read, self._on_read)
+        calls.serve(messages.ReadEnd, self._on_read_end)
 
     def close(self) -> None:
         self._closed = True
@@ -70,6 +71,10 @@ class OwnerServer:
     # reads
     def _on_read(self, request: messages.Read, reply: Reply) -> None:
         self._submit(request, reply, time.monotonic() + request.wait_s)
+
+    def _on_read_end(self, news: messages.ReadEnd, _reply: Reply) -> Done:
+        self._node.transport.close_shuffle(news.into)
+        return Done()
 
     def _submit(self, request: messages.Read, reply: Reply, deadline: float) -> None:
         if not self._closed:

@@ -25,8 +25,9 @@ LOSS_PAUSE_S = 0.05
 class Intake:
     """Where an owner in another process pushes what is read: a shuffle of the reader's own, gone when it ends."""
 
-    def __init__(self, ways: Ways, group: int) -> None:
+    def __init__(self, ways: Ways, group: int, owner: Owner) -> None:
         self._ways = ways
+        self._owner = owner
         self._group = group
         self._turns = itertools.count()
         self._whole: dict[int, threading.Event] = {}
@@ -37,28 +38,27 @@ class Intake:
         ways.node.serve_notices(self.uid, self._on_notice)
 
     def close(self) -> None:
+        self._ways.calls.tell(self._owner.name, messages.ReadEnd(self.uid))
         self._ways.node.forget_notices(self.uid)
         self._ways.node.store.close_shuffle(self.uid)
 
-    def read(
-        self, owner: Owner, known: Known, position: int, wait_s: float, deadline: Deadline
-    ) -> tuple[list[Frame], bool]:
+    def read(self, known: Known, position: int, wait_s: float, deadline: Deadline) -> tuple[list[Frame], bool]:
         """Frames from `position` on, and whether the partition ends there."""
         turn = next(self._turns)
         whole = self._whole[turn] = threading.Event()
         node = self._ways.node
         request = messages.Read(known.info.uid, self._group, position, node.window_bytes, wait_s, self.uid, turn)
-        out = self._ways.calls.ask(owner.name, request, deadline.left_s() + wait_s, ReadOut)
+        out = self._ways.calls.ask(self._owner.name, request, deadline.left_s() + wait_s, ReadOut)
         if out.frames:
             node.store.expect(self.uid, 0, EPOCH_SEND, turn, out.frames)
             if not whole.wait(deadline.left_s()):
                 raise DeadlineExceeded(
                     f"waited {deadline.timeout_s:g} s for {out.frames} frames of partition {self._group} of "
-                    f"{known.info.id!r} from {owner.name}"
+                    f"{known.info.id!r} from {self._owner.name}"
                 )
         del self._whole[turn]
         if turn in self._broken:
-            raise PeerLost(f"frames from {owner.name} were lost on the way")
+            raise PeerLost(f"frames from {self._owner.name} were lost on the way")
         return self._take(turn, out.frames, deadline), out.end
 
     def _take(self, turn: int, count: int, deadline: Deadline) -> list[Frame]:
@@ -164,13 +164,13 @@ class Reader:
                 raise DeadlineExceeded(self._unsealed(known, group, deadline.timeout_s))
 
     def _remote(self, known: Known, group: int, owner: Owner, deadline: Deadline, follow: bool) -> Iterator[Frame]:
-        intake = Intake(self._ways, group)
+        intake = Intake(self._ways, group, owner)
         position = 0
         try:
             while True:
                 wait_s = min(LONGEST_POLL_S, deadline.left_s()) if follow else 0.0
                 try:
-                    frames, end = intake.read(owner, known, position, wait_s, deadline)
+                    frames, end = intake.read(known, position, wait_s, deadline)
                 except PeerLost as error:
                     self._lost(known, group, owner, deadline, error)
                     continue
