@@ -59,8 +59,6 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     """Hash function's name as the manifest writes it; empty unless the shuffle is Hash."""
     dictionary_columns: tuple[str, ...]
     """Columns of few values: they are read, sent and written as dictionaries."""
-    encoded_columns: tuple[str, ...] | None
-    """Columns that the input's files hold as dictionaries of any size: output files do so too. None: not known."""
     boundaries: bytes
     """Range: an IPC stream of one batch of partitions - 1 rows, one column for each key."""
     slice_rows: int

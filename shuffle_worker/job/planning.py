@@ -18,7 +18,7 @@ from shuffle_worker.plan import Plan, Split, plan_digest
 from shuffle_worker.protocol.values import Plan as ProtocolPlan
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.service.node import Node
-from shuffle_worker.sink.open import open_output
+from shuffle_worker.sink.open import check_writable, open_output
 from shuffle_worker.source.base import Source, SourceInfo, cut_splits
 from shuffle_worker.source.open import open_source
 from shuffle_worker.source.sampling import sample_boundaries
@@ -61,7 +61,6 @@ class Planner:
             keys=key_columns(spec, info.schema),
             function=spec.shuffle.hash_function.value if spec.shuffle.type is ShuffleType.HASH else "",
             dictionary_columns=info.dictionary_columns,
-            encoded_columns=info.dictionary_columns,
             boundaries=self._boundaries(source, info, splits),
             slice_rows=spec.shuffle.slice_rows,
             seed=0,
@@ -116,10 +115,13 @@ def check_apart(spec: JobSpec, info: SourceInfo) -> None:
 
 
 def check_columns(spec: JobSpec, info: SourceInfo) -> None:
-    """:raises SpecError: what the manifest says of columns does not fit the input."""
+    """:raises SpecError: what the manifest says of columns does not fit the input.
+    :raises OutputError: the output's format does not hold a column's type.
+    """
     problems = column_problems(spec, info.schema)
     if problems:
         raise SpecError("; ".join(str(problem) for problem in problems))
+    check_writable(spec.sink, info.schema)
 
 
 def check_pieces(info: SourceInfo, room: Room) -> None:

@@ -39,8 +39,6 @@ class SourceInfo:
     files: tuple[FileInfo, ...]
     dictionary_columns: tuple[str, ...] = ()
     """Columns that the files' own metadata shows to have few values."""
-    encoded_columns: tuple[str, ...] | None = None
-    """Columns that the files hold as dictionaries of any size, or None if their format does not tell."""
 
     @property
     def rows(self) -> int:

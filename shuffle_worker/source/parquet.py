@@ -6,8 +6,6 @@ the files' own metadata shows to have few values is read as dictionaries; each r
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
-from operator import and_
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +14,7 @@ from shuffle_worker.errors import InputError, ShuffleError
 from shuffle_worker.plan import Split
 from shuffle_worker.source.base import FileInfo, Permits, Piece, Source, SourceInfo
 from shuffle_worker.source.files import FileStore, check_unchanged
-from shuffle_worker.source.parquet_metadata import ColumnHints, column_hints, decoded_bytes, worth_a_dictionary
+from shuffle_worker.source.parquet_metadata import Leaf, decoded_bytes, few_valued, leaves_of, worth_a_dictionary
 from shuffle_worker.source.schemas import conform, merge, project, strip
 
 BATCH_ROWS = 65_536
@@ -37,25 +35,24 @@ class ParquetSource(Source):
             scanned = list(threads.map(self._scan_file, paths))
         whole = merge([(info.path, found) for info, found, _ in scanned])
         schema = project(whole, self._columns, paths[0])
-        hints = reduce(and_, (hints for _, _, hints in scanned))
-        few = tuple(field.name for field in schema if field.name in hints.few and worth_a_dictionary(field.type))
-        encoded = tuple(name for name in schema.names if name in hints.encoded)
-        return SourceInfo(schema, tuple(info for info, _, _ in scanned), few, encoded)
+        few = frozenset.intersection(*(names for _, _, names in scanned))
+        chosen = tuple(field.name for field in schema if field.name in few and worth_a_dictionary(field.type))
+        return SourceInfo(schema, tuple(info for info, _, _ in scanned), chosen)
 
-    def _scan_file(self, path: str) -> tuple[FileInfo, pa.Schema, ColumnHints]:
+    def _scan_file(self, path: str) -> tuple[FileInfo, pa.Schema, frozenset[str]]:
         identity = self._store.identity(path)
         with self._store.open(path, identity) as file:
             parquet = _open(file, path, 0)
             metadata = parquet.metadata
-            hints = column_hints(metadata)
+            wanted = None if self._columns is None else frozenset(self._columns)
+            leaves = [leaf for leaf in leaves_of(metadata) if wanted is None or leaf.column in wanted]
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-            wanted = parquet.schema_arrow.names if self._columns is None else self._columns
-            leaves = [n for n in range(metadata.num_columns) if _top_level(metadata.schema.column(n)) in wanted]
-            sizes = [decoded_bytes(group, metadata, hints.few) for group in groups]
+            few = few_valued(groups, leaves)
             pieces = tuple(
-                Piece(group.num_rows, sum(size[n] for n in leaves)) for group, size in zip(groups, sizes, strict=True)
+                Piece(group.num_rows, sum(decoded_bytes(group.column(leaf.number), leaf, few) for leaf in leaves))
+                for group in groups
             )
-            return FileInfo(path, identity, pieces), strip(parquet.schema_arrow), hints
+            return FileInfo(path, identity, pieces), strip(parquet.schema_arrow), few
 
     def read(
         self,
@@ -70,8 +67,10 @@ class ParquetSource(Source):
         with self._store.open(split.path, split.identity) as file:
             parquet = _open(file, split.path, self._store.read_bytes, dictionary_columns)
             few = frozenset(dictionary_columns)
+            wanted = frozenset(chosen.names)
+            leaves = [leaf for leaf in leaves_of(parquet.metadata) if leaf.column in wanted]
             for number in range(split.first, split.last + 1):
-                need = _decode_bytes(parquet.metadata, number, chosen, few, self._store.read_bytes)
+                need = _decode_bytes(parquet.metadata.row_group(number), leaves, few, self._store.read_bytes)
                 with permits(need, f"decoding row group {number} of {split.path}"):
                     yield from _row_group(parquet, split.path, number, chosen)
         check_unchanged(self._store, split.path, split.identity)
@@ -103,25 +102,16 @@ def _row_group(parquet: pq.ParquetFile, path: str, number: int, schema: pa.Schem
         )
 
 
-def _decode_bytes(
-    metadata: pq.FileMetaData, number: int, schema: pa.Schema, few: frozenset[str], read_bytes: int
-) -> int:
+def _decode_bytes(group: pq.RowGroupMetaData, leaves: Sequence[Leaf], few: frozenset[str], read_bytes: int) -> int:
     """What pyarrow allocates while it decodes one row group batch by batch, about: for each column read-ahead and a
     page, and twice the largest batch (the one that is made, and the one that its taker still holds)."""
-    group = metadata.row_group(number)
     share = min(1.0, BATCH_ROWS / max(1, group.num_rows))
     need = 0.0
-    for leaf, size in enumerate(decoded_bytes(group, metadata, few)):
-        if _top_level(metadata.schema.column(leaf)) in schema.names:
-            chunk = group.column(leaf)
-            need += min(read_bytes or chunk.total_compressed_size, chunk.total_compressed_size)
-            need += min(PAGE_BYTES, chunk.total_uncompressed_size) + 2 * share * size
+    for leaf in leaves:
+        chunk = group.column(leaf.number)
+        need += min(read_bytes, chunk.total_compressed_size) + min(PAGE_BYTES, chunk.total_uncompressed_size)
+        need += 2 * share * decoded_bytes(chunk, leaf, few)
     return int(need)
-
-
-def _top_level(column: pq.ColumnSchema) -> str:
-    """The name of the column of the schema that a leaf is of."""
-    return str(column.name if column.path == column.name else column.path.split(".", 1)[0])
 
 
 def _open(file: pa.NativeFile, path: str, read_bytes: int, dictionary_columns: tuple[str, ...] = ()) -> pq.ParquetFile:

@@ -69,7 +69,7 @@ class Job:
 
 
 def plan() -> Plan:
-    return Plan(UID, b"", SCHEMA.serialize().to_pybytes(), (), 2, 2, (), "", (), None, b"", 0, 0, "None", "")
+    return Plan(UID, b"", SCHEMA.serialize().to_pybytes(), (), 2, 2, (), "", (), b"", 0, 0, "None", "")
 
 
 def manifest_of(records: list[FileRecord], digest: str = "d1", uid: bytes = UID) -> OutputManifest:

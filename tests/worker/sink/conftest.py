@@ -90,7 +90,6 @@ def plan_of(schema: pa.Schema) -> Plan:
         keys=(),
         function="",
         dictionary_columns=(),
-        encoded_columns=None,
         boundaries=b"",
         slice_rows=0,
         seed=0,
