@@ -9,7 +9,10 @@ from functools import cmp_to_key
 
 import pyarrow as pa
 import pytest
+from shuffle_worker._native.buffer import BufferPool
 
+from shuffle_worker import partitioning
+from shuffle_worker._native.partition import Partitioner
 from shuffle_worker.errors import InputError
 from shuffle_worker.plan import FileIdentity, Split
 from shuffle_worker.source.base import cut_splits
@@ -218,3 +221,28 @@ def test_the_sample_grows_with_the_partitions():
     assert [sample_rows(n, None) // n for n in (2, 64, 10_000)] == [256, 256, 443]
     assert sample_rows(65_536, None) == 1 << 24
     assert sample_rows(65_536, 10) == 10
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_the_kernel_takes_the_boundaries_and_cuts_as_they_say(write_parquet, open_files, order):
+    chance = random.Random(9)
+    rows = [(chance.choice([None, math.nan, *range(40)]), chance.choice(["a", "b", None])) for _ in range(4000)]
+    rows = [(None if x is None else float(x), y) for x, y in rows]
+    table = pa.table({"x": pa.array([x for x, _ in rows], pa.float32()), "y": [y for _, y in rows]})
+    keys = (Key(name="x", order=order, nulls=Nulls.FIRST), Key(name="y"))
+    reading = open_files(write_parquet("in.parquet", table))
+    batch = draw(reading, job(*keys, partitions=5))
+    kernel_keys = tuple(
+        partitioning.Key(key.name, None, key.order is Order.DESCENDING, key.nulls is Nulls.FIRST) for key in keys
+    )
+    partitioner = Partitioner(
+        table.schema,
+        partitioning.Partitioning("Range", 5, 5, kernel_keys, boundaries=batch),
+        partitioning.Staging(),
+        BufferPool(),
+    )
+    partitioner.reset()
+    for part in table.to_batches():
+        for _ in partitioner.push(part):
+            pass
+    assert list(partitioner.figures.group_rows) == sizes(rows, tuples(batch), keys)
