@@ -23,6 +23,7 @@ from shuffle_worker.quantity import format_bytes
 from shuffle_worker.sink.base import FileRecord, Output, Staged, StagedFile
 from shuffle_worker.sink.exchange import exchange, exchange_fault
 from shuffle_worker.sink.manifest import MANIFEST, SUCCESS, OutputManifest, format_manifest, parse_manifest
+from shuffle_worker.spec.paths import staging_folder
 
 NONCE = "nonce"
 PREPARED = "prepared"
@@ -39,8 +40,8 @@ class LocalOutput(Output):
         self, path: str, uid: bytes, incarnation: int, replace: bool = False, step: Step = lambda _: None
     ) -> None:
         self._final = Path(os.path.abspath(path))
-        self._root = self._final.parent / f".{self._final.name}.staging"
-        self._job = self._root / uid.hex()
+        self._job = staging_folder(path, uid)
+        self._root = self._job.parent
         self._own = f"{incarnation:016x}"
         self._replace = replace
         self._step = step
@@ -261,8 +262,8 @@ class LocalFile(StagedFile):
             size = self._path.stat().st_size
             if (self._job / place).exists():
                 raise InternalError(f"{self._job / place} was staged already: a generation is written once")
+            # The name need not outlive a crash of the storage: publishing makes durable names of its own.
             os.rename(self._path, self._job / place)
-            sync_folder(self._path.parent)
         except OSError as error:
             raise storage_fault("cannot write", error, self._job) from error
         self._done = True
