@@ -20,7 +20,7 @@ from shuffle_worker.job.view import JobClock, build_view
 from shuffle_worker.metrics import Metrics
 from shuffle_worker.protocol import events
 from shuffle_worker.protocol.coordinator import Coordinator
-from shuffle_worker.protocol.messages import FROM_MEMBER, Join, Place, decode_message
+from shuffle_worker.protocol.messages import FROM_MEMBER, Decided, Join, Place, decode_message
 from shuffle_worker.protocol.order import Order
 from shuffle_worker.protocol.values import CommitRecord, Limits, Timers
 from shuffle_worker.service.service import ShuffleService
@@ -182,12 +182,16 @@ class JobManager:
         run = self._run(message.uid)
         if isinstance(message, Join | Place):
             run.know(message.membership.members)
+        if isinstance(message, Decided):
+            run.decided(message)
         run.to_participant(received)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Lost) and not event.inbound:
             down = events.PeerDown(event.incarnation, event.reason in ("refused", "rejected_hello", "gave_up"))
             for run in list(self._runs.values()):
+                if event.role == "data":
+                    run.lost_connection(event.incarnation, event.what)
                 run.to_participant(down)
                 run.to_coordinator(down)
         elif isinstance(event, Heartbeat):

@@ -19,7 +19,7 @@ from shuffle_worker.job.planning import Planner
 from shuffle_worker.job.publishing import publish, read_records
 from shuffle_worker.job.sinking import SinkPool
 from shuffle_worker.job.view import Measured
-from shuffle_worker.protocol import effects, events
+from shuffle_worker.protocol import effects, events, messages
 from shuffle_worker.protocol.coordinator import Coordinator
 from shuffle_worker.protocol.messages import encode_message
 from shuffle_worker.protocol.participant import Participant
@@ -59,6 +59,7 @@ class JobRun:
         self._members: dict[int, Member] = {}
         self._tick_at = float("inf")
         self._closed = False
+        self._undecided: dict[tuple[int, Attempt], frozenset[int]] = {}
         self._measured = Measured()
         self._bytes_wire = 0
         self._spilled_before = node.store.stats()["spilled_bytes_total"]
@@ -128,7 +129,24 @@ class JobRun:
 
     def later(self, event: events.Event) -> None:
         """Give an event to the participant; from any thread."""
-        self._node.loop.call(lambda: None if self._closed else self.to_participant(event))
+        self._node.loop.call(lambda: None if self._closed else self._take(event))
+
+    def _take(self, event: events.Event) -> None:
+        if isinstance(event, events.MapPushed):
+            owners = frozenset(sent.owner for sent in event.sent if sent.counts.frames)
+            self._undecided[event.map, event.attempt] = owners
+        self.to_participant(event)
+
+    def decided(self, message: messages.Decided) -> None:
+        """The coordinator has answered for this attempt: what becomes of its frames is not our care any more."""
+        self._undecided.pop((message.map, message.attempt), None)
+
+    def lost_connection(self, owner: int, what: str) -> None:
+        """Frames on their way to an owner may be gone: attempts that sent some and are not decided have failed."""
+        broken = [name for name, owners in self._undecided.items() if owner in owners]
+        for map_, attempt in broken:
+            del self._undecided[map_, attempt]
+            self.to_participant(events.MapBroke(map_, attempt, Fault("PeerLost", what, owner)))
 
     def _later_to_coordinator(self, event: events.Event, coordinator: Coordinator) -> None:
         def give() -> None:
@@ -243,6 +261,7 @@ class JobRun:
         self._pools.maps.start(MapTask(self._context, effect, self.later))
 
     def _cancel_map(self, effect: effects.CancelMap) -> None:
+        self._undecided.pop((effect.map, effect.attempt), None)
         self._pools.maps.cancel(self.uid, effect.map, effect.attempt)
 
     def _expect_stream(self, effect: effects.ExpectStream) -> None:

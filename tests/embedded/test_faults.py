@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from shuffle_worker.supervisor.client import WorkerClient
+
 Workers = Callable[["subprocess.Popen[str]", int], list[psutil.Process]]
 
 
@@ -25,18 +27,20 @@ def larger_lineitem(lineitem: Path) -> str:
     return f"{folder}/*.parquet"
 
 
-def await_progress(process: "subprocess.Popen[str]", least: int, timeout_s: float = 60) -> None:
-    """Read progress lines until at least `least` percent are done."""
-    assert process.stderr is not None
+def await_maps(workers: list[psutil.Process], least: int, timeout_s: float = 60) -> None:
+    """Ask the coordinator, as an operator would, until so many map tasks have won."""
+    settings = next(each.environ() for each in workers if each.environ()["SHUFFLE_NAME"] == "worker-0")
+    ready, token = Path(settings["SHUFFLE_READY_FILE"]), Path(settings["SHUFFLE_TOKEN_FILE"])
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        line = process.stderr.readline()
-        if not line:
-            break
-        percents = [word.rstrip("%,:") for word in line.split() if word.rstrip(",:").endswith("%")]
-        if any(each.isdigit() and int(each) >= least for each in percents):
-            return
-    pytest.fail(f"the job never came to {least} %")
+        if ready.exists():
+            port = json.loads(ready.read_text(encoding="utf-8"))["http_port"]
+            client = WorkerClient("worker-0", "127.0.0.1", port, token.read_text(encoding="utf-8"))
+            jobs = client.call("GET", "/v1/jobs")["jobs"]
+            if jobs and jobs[0]["status"].get("mapTasks", {}).get("done", 0) >= least:
+                return
+        time.sleep(0.005)
+    pytest.fail(f"{least} map tasks never won")
 
 
 @pytest.mark.parametrize("victim", ["coordinator", "other"])
@@ -50,7 +54,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     it = job(source={"parquet": {"paths": [larger_lineitem]}})
     process = it.start("--workers", "3")
     workers = workers_of(process, 3)
-    await_progress(process, 25)
+    await_maps(workers, 4)
     named = {name: worker for worker in workers for name in [worker.environ()["SHUFFLE_NAME"]]}
     # The first coordinator is chosen by the epoch before it, 0.
     chosen = named["worker-0" if victim == "coordinator" else "worker-2"]
@@ -68,7 +72,7 @@ def test_a_stopped_coordinator_is_replaced_and_ended(
     it = job(source={"parquet": {"paths": [larger_lineitem]}})
     process = it.start("--workers", "3")
     workers = workers_of(process, 3)
-    await_progress(process, 20)
+    await_maps(workers, 4)
     coordinator = next(each for each in workers if each.environ()["SHUFFLE_NAME"] == "worker-0")
     coordinator.send_signal(signal.SIGSTOP)
     _, errors = process.communicate(timeout=150)
@@ -82,7 +86,7 @@ def test_all_workers_killed_fails_with_a_sentence(
     it = job(source={"parquet": {"paths": [larger_lineitem]}})
     process = it.start()
     workers = workers_of(process, 2)
-    await_progress(process, 10)
+    await_maps(workers, 4)
     for worker in workers:
         worker.send_signal(signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
@@ -98,8 +102,8 @@ def test_ctrl_c_leaves_nothing(
     spill = tmp_path / "spill"
     it = job(source={"parquet": {"paths": [larger_lineitem]}})
     process = it.start("--spill-dir", str(spill))
-    workers_of(process, 2)
-    await_progress(process, 20)
+    workers = workers_of(process, 2)
+    await_maps(workers, 4)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
@@ -114,7 +118,7 @@ def test_the_supervisor_killed_takes_its_workers_along(
     it = job(source={"parquet": {"paths": [larger_lineitem]}})
     process = it.start()
     workers = workers_of(process, 2)
-    await_progress(process, 10)
+    await_maps(workers, 4)
     process.kill()
     process.communicate(timeout=10)
     _, alive = psutil.wait_procs(workers, timeout=10)
