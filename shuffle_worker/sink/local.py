@@ -28,6 +28,7 @@ from shuffle_worker.spec.paths import staging_folder
 NONCE = "nonce"
 PREPARED = "prepared"
 PUBLISH_TRIES = 3
+REMOVE_TRIES = 5
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV)
 _NOT_EMPTY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
@@ -232,12 +233,16 @@ class LocalOutput(Output):
             raise self._fault("cannot write", error) from error
 
     def _remove(self, folder: Path) -> None:
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise self._fault("cannot remove", error) from error
+        """Remove a folder, though a zombie may still write into it or another may remove it too."""
+        for left in reversed(range(REMOVE_TRIES)):
+            try:
+                shutil.rmtree(folder)
+                return
+            except OSError as error:
+                if not os.path.lexists(folder):
+                    return
+                if not left or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                    raise self._fault("cannot remove", error) from error
 
     def _fault(self, what: str, error: OSError) -> OutputError:
         return storage_fault(what, error, self._final.parent)

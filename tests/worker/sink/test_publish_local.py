@@ -308,3 +308,26 @@ def test_a_device_that_is_full_fails_the_writer(bench, sink: Sink, open_task: Ca
         writer.finish(1)
     writer.abort()
     assert not partial.exists()
+
+
+def test_staging_is_removed_by_many_at_once(bench, sink: Sink, tmp_path: Path) -> None:
+    """Members and the supervisor clean up together."""
+    for partition in range(30):
+        write_partition(bench, sink, partition)
+    together = threading.Barrier(4)
+    errors: list[OutputError] = []
+
+    def run(incarnation: int) -> None:
+        together.wait(timeout=20)
+        try:
+            bench.output(incarnation=incarnation).remove_staging()
+        except OutputError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert errors == []
+    assert names(tmp_path) == []
