@@ -236,12 +236,10 @@ class LocalOutput(Output):
         """Remove a folder, though a zombie may still write into it or another may remove it too."""
         for left in reversed(range(REMOVE_TRIES)):
             try:
-                shutil.rmtree(folder)
+                remove_tree(folder)
                 return
             except OSError as error:
-                if not os.path.lexists(folder):
-                    return
-                if not left or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                if not left or error.errno != errno.ENOTEMPTY:
                     raise self._fault("cannot remove", error) from error
 
     def _fault(self, what: str, error: OSError) -> OutputError:
@@ -303,6 +301,20 @@ def storage_fault(what: str, error: OSError, place: Path) -> OutputError:
 def existing_part(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it; what is gone already is fine. Links are removed, not followed."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(parent, name))
+        for name in folders:
+            path = os.path.join(parent, name)
+            with contextlib.suppress(FileNotFoundError):
+                (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(folder)
 
 
 def _check_size(path: Path, record: FileRecord) -> None:

@@ -14,7 +14,7 @@ import pytest
 from shuffle_worker.errors import InternalError, OutputError
 from shuffle_worker.sink.base import FileRecord
 from shuffle_worker.sink.exchange import exchange, exchange_fault
-from shuffle_worker.sink.local import storage_fault
+from shuffle_worker.sink.local import remove_tree, storage_fault
 from shuffle_worker.spec.model import ParquetSink, Sink
 
 SCHEMA = pa.schema([("a", pa.int64())])
@@ -331,3 +331,17 @@ def test_staging_is_removed_by_many_at_once(bench, sink: Sink, tmp_path: Path) -
         thread.join(timeout=30)
     assert errors == []
     assert names(tmp_path) == []
+
+
+def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (tmp_path / "tree" / "inner").mkdir(parents=True)
+    kept.mkdir()
+    (kept / "file").touch()
+    (tmp_path / "tree" / "inner" / "file").touch()
+    (tmp_path / "tree" / "link").symlink_to(kept)
+    (tmp_path / "tree" / "broken").symlink_to(tmp_path / "nowhere")
+    remove_tree(tmp_path / "tree")
+    remove_tree(tmp_path / "tree")
+    assert names(tmp_path) == ["kept"]
+    assert names(kept) == ["file"]
