@@ -105,7 +105,7 @@ SYSTEMS = {
         System(
             "duckdb",
             "DuckDB",
-            "one process, COPY PARTITION_BY, insertion order not kept, default row groups, smaller under a memory limit",
+            "one process, COPY PARTITION_BY, insertion order not kept, default row groups (smaller under a limit)",
             _peer("duckdb"),
             packages=("duckdb",),
         ),
