@@ -1,6 +1,7 @@
 """Reads the rows of frames: the other end of `_native.partition`. Zero-copy where the codec allows; no I/O.
 
-A payload is an optional index of (partition, rows) and a complete Arrow IPC stream of one record batch: docs/protocol.md.
+A payload is an optional index of (partition, rows) and a complete Arrow IPC stream of one record batch: see
+docs/protocol.md.
 """
 
 import struct
@@ -12,7 +13,8 @@ from shuffle_worker._native.frame import CODECS, Frame
 from shuffle_worker.errors import Corrupted
 
 INDEX_ALIGN = 64
-MAX_STREAM_BYTES = 1 << 40
+SNAPPY_RATIO = 64
+"""Snappy's densest element makes 64 bytes out of 3: what claims more than this is corrupt, and is not allocated."""
 SNAPPY: int = CODECS["Snappy"]
 _ENTRY = struct.Struct("<II")
 
@@ -73,6 +75,6 @@ def _plain(frame: Frame, stream: pa.Buffer) -> pa.Buffer:
     if stream.size < 8:
         raise Corrupted(f"{frame!r} is shorter than the length of its Snappy block")
     (size,) = struct.unpack_from("<Q", stream)
-    if not 0 < size <= MAX_STREAM_BYTES:
+    if not 0 < size <= SNAPPY_RATIO * stream.size:
         raise Corrupted(f"{frame!r} claims {size} bytes before compression")
     return pa.decompress(stream.slice(8), decompressed_size=size, codec="snappy")

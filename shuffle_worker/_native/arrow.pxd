@@ -1,4 +1,4 @@
-"""Contents of arrow.pyx: Arrow data of any producer, by the C Data Interface, validated and laid open to the kernels."""
+"""Contents of arrow.pyx: Arrow data of any producer, validated and laid open to the kernels."""
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
@@ -75,7 +75,8 @@ ctypedef struct type_t:
     const char *zone        # of timestamps; "" elsewhere. Lives as long as the schema
 
 # Rows [offset, offset + length) of the buffers. Of a dictionary column `type` is that of its values, `values` are its
-# codes, and each code of a valid row is within the dictionary. A null row's offsets are sound, its view or code may be not.
+# codes, and each code of a valid row is within the dictionary. A null row's offsets are sound, its view or code may
+# not be.
 ctypedef struct column_t:
     type_t type
     int64_t length
@@ -115,8 +116,8 @@ cdef class Batch:
 
 
 cdef SchemaHold schema_of(object schema)
-# Rows [start, start + rows) of an array that is not nested, as a column; `values` becomes its dictionary, if it has one.
-# For children of nested columns; those of a batch are in `Batch.columns`. :raises InputError: it is not sound.
+# Rows [start, start + rows) of an array that is not nested, as a column; `values` becomes its dictionary, if any. For
+# children of nested columns; those of a batch are in `Batch.columns`. :raises InputError: it is not sound.
 cdef int open_leaf(column_t *c, column_t *values, const ArrowSchema *schema, const ArrowArray *array, int64_t start,
                    int64_t rows) except -1
 # The batches of anything that speaks the PyCapsule interface.

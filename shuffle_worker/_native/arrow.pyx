@@ -6,7 +6,7 @@ does not say how long plain buffers are: a producer that lies about those cannot
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, strtol
-from libc.string cimport memset, strchr, strcmp, strncmp
+from libc.string cimport memset, strcmp
 
 from shuffle_worker.errors import InputError, InternalError, UserError
 
@@ -407,7 +407,7 @@ cdef int open_leaf(column_t *c, column_t *values, const ArrowSchema *schema, con
     if (schema.dictionary == NULL) != (array.dictionary == NULL):
         fault = BAD_CHILDREN
     elif holder.format == NULL or _parse_format(holder.format, &type) != 0 or type.layout == LAYOUT_NESTED:
-        raise UserError(f"a value of the Arrow format {_text(holder.format)!r} within a nested column is not known here")
+        raise UserError(f"values of the Arrow format {_text(holder.format)!r} in a nested column are not known here")
     memset(<void *> c, 0, sizeof(column_t))
     if fault == SOUND and schema.dictionary != NULL:
         memset(<void *> values, 0, sizeof(column_t))
@@ -522,7 +522,7 @@ cdef object batches_of(object source):
         return iter((_of_array(source),))
     if hasattr(source, "__arrow_c_stream__"):
         return _of_stream(source)
-    raise UserError(f"{type(source).__name__} is not Arrow data: it has neither __arrow_c_array__ nor __arrow_c_stream__")
+    raise UserError(f"{type(source).__name__} is not Arrow data: it has no __arrow_c_array__ or __arrow_c_stream__")
 
 
 cdef Batch batch_of(object source):

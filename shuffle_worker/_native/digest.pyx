@@ -60,7 +60,8 @@ cdef int _add(Batch batch, uint64_t *low, uint64_t *high) except -1:
                 if c.type.layout != LAYOUT_NESTED:
                     column_values(c, start, count, values)
                 for i in range(count):
-                    nulls[i] = values[i] == DIGEST_NULL and (c.type.layout == LAYOUT_NESTED or value_is_null(c, start + i))
+                    nulls[i] = values[i] == DIGEST_NULL and (
+                        c.type.layout == LAYOUT_NESTED or value_is_null(c, start + i))
                 _chain(values, nulls, column, count, rows)
         for i in range(count):
             b = xxh64_u64(rows[i].b, rows[i].a)

@@ -15,7 +15,7 @@ from shuffle_worker._native.ipc cimport (
     aligned, layout_buffer, layout_clear, layout_node, message_bytes, message_write,
 )
 from shuffle_worker._native.stage cimport (
-    STAGE_FIXED, STAGE_STRING, gather_fixed, group_t, lane_of, lane_t, pack_bits, slot_t,
+    STAGE_STRING, gather_fixed, group_t, lane_of, lane_t, pack_bits, slot_t,
 )
 
 cdef enum:

@@ -93,8 +93,8 @@ cdef void _scale(int64_t *values, int64_t count, int64_t times, int64_t per) noe
 
 cdef void _to_unit(const type_t *t, int64_t *values, int64_t count, int unit) noexcept nogil:
     cdef int64_t factor = 1
-    cdef int i
-    for i in range(abs(t.unit - unit)):
+    cdef int _step
+    for _step in range(abs(t.unit - unit)):
         factor *= 1000
     if t.unit < unit:
         _scale(values, count, factor, 1)

@@ -4,7 +4,7 @@ Format: Message.fbs of Arrow, version V5. A flatbuffer's table begins with the d
 holds its own size, the table's, and where each field lies in the table (0: left out). All tables have fixed places
 here; only the three vectors at the end depend on the columns.
 """
-from libc.stdint cimport int16_t, int32_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 cdef enum:

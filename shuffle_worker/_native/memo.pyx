@@ -3,7 +3,7 @@ partitioner and copied into each frame. Needs no GIL.
 
 When it is full its owner sends every staged row away and starts it anew, so that no frame needs more than 256.
 """
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from shuffle_worker._native.arrow cimport KIND_BOOL, bit_at, code_at, string_at
@@ -141,11 +141,44 @@ cdef int _recode(memo_t *memo, const column_t *c, int64_t start, int64_t count, 
     return MEMO_OK
 
 
+ctypedef fused code_t:
+    uint8_t
+    uint16_t
+    int32_t
+    int64_t
+
+
+cdef bint _recode_known(const int16_t *known, const code_t *given, int64_t count, uint8_t *codes) noexcept nogil:
+    """For rows without nulls, whose values were all met before: False if that turns out to be wrong."""
+    cdef int64_t i
+    cdef int16_t code, seen = 0
+    for i in range(count):
+        code = known[given[i]]
+        seen |= code
+        codes[i] = <uint8_t> code
+    return seen >= 0
+
+
+cdef bint _all_known(memo_t *memo, const column_t *c, int64_t start, int64_t count, uint8_t *codes) noexcept nogil:
+    cdef const uint8_t *given = c.values + (c.offset + start) * c.code_width
+    if c.validity != NULL:
+        return False
+    if c.code_width == 1:       # codes without nulls are within the dictionary: never negative
+        return _recode_known(memo.known, given, count, codes)
+    if c.code_width == 2:
+        return _recode_known(memo.known, <const uint16_t *> given, count, codes)
+    if c.code_width == 4:
+        return c.code_signed and _recode_known(memo.known, <const int32_t *> given, count, codes)
+    return _recode_known(memo.known, <const int64_t *> given, count, codes)
+
+
 cdef int memo_codes(memo_t *memo, const column_t *c, int64_t start, int64_t count, uint8_t *codes,
                     uint8_t *valid) noexcept nogil:
     cdef int64_t i
     cdef int code
     if c.dictionary != NULL:
+        if _all_known(memo, c, start, count, codes):
+            return MEMO_OK
         return _recode(memo, c, start, count, codes, valid)
     for i in range(count):
         codes[i] = 0

@@ -8,8 +8,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp
 
 from shuffle_worker._native.arrow cimport (
-    KIND_BINARY, KIND_DECIMAL, KIND_FIXED_BINARY, KIND_FLOAT, KIND_INTERVAL, KIND_NESTED, KIND_NULL, KIND_STRING, KIND_UINT,
-    batch_of, bit_at, code_at, string_at, type_name, type_t,
+    KIND_BINARY, KIND_DECIMAL, KIND_FIXED_BINARY, KIND_FLOAT, KIND_INTERVAL, KIND_NESTED, KIND_NULL, KIND_STRING,
+    KIND_UINT, batch_of, bit_at, code_at, string_at, type_name, type_t,
 )
 from shuffle_worker._native.numbers cimport column_numbers
 

@@ -1,5 +1,5 @@
 """Contents of partition.pyx: from batches to frames."""
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from shuffle_worker._native.arrow cimport Batch, SchemaHold
 from shuffle_worker._native.buffer cimport BufferPool
@@ -21,7 +21,6 @@ ctypedef struct scratch_t:
     uint8_t *valid          # [chunk_rows]
     uint8_t *bytes          # [chunk_rows]: codes, bools
     uint32_t *pick          # [chunk_rows]
-
 
 
 cdef class Partitioner:

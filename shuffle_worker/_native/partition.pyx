@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from shuffle_worker._native.arrow cimport (
     KIND_BINARY, KIND_BOOL, KIND_NULL, KIND_STRING, LAYOUT_FIXED, LAYOUT_LARGE, LAYOUT_NESTED, LAYOUT_PLAIN,
-    LAYOUT_VIEW, batches_of, batch_of, bit_at, code_at, column_t, same_type, schema_of, string_at, type_name,
+    batches_of, batch_of, bit_at, code_at, column_t, same_type, schema_of, string_at, type_name,
 )
 from shuffle_worker._native.buffer cimport buffer_t
 from shuffle_worker._native.encode cimport encode_group, encoder_alloc, encoder_free
@@ -21,7 +21,7 @@ from shuffle_worker._native.recode cimport recode
 from shuffle_worker._native.route cimport router_of
 from shuffle_worker._native.stage cimport (
     STAGE_FIXED, STAGE_NOTHING, STAGE_STRING, group_t, lane_t, run_t, slot_t, stage_advance, stage_clear, stage_column,
-    stage_free, stage_reserve,
+    stage_free, stage_reserve, tail_t,
 )
 
 from typing import NamedTuple
@@ -40,6 +40,8 @@ cdef enum:
     ROWS_PER_RUN = 256          # of a chunk, on average, if the groups are not too many
     STRAIGHT_ROWS = 256         # shorter slices are not worth a chunk of their own
     STRING_GUESS = 24           # bytes
+    MIN_SPREAD = 4              # groups in a chunk for `chunk_t.spread`: with fewer, runs are copied whole,
+    MAX_SPREAD = 256            # with more, their lanes' ends do not stay in the nearest cache
 
 
 class Figures(NamedTuple):
@@ -146,6 +148,9 @@ cdef class Partitioner:
         self.chunk.order = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
         self.chunk.composed = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
         self.chunk.run = <run_t *> calloc(min(groups, self.chunk_rows), sizeof(run_t))
+        self.chunk.group = <uint16_t *> calloc(self.chunk_rows, sizeof(uint16_t))
+        self.chunk.place = <uint16_t *> calloc(self.chunk_rows, sizeof(uint16_t))
+        self.chunk.tails = <tail_t *> calloc(groups, sizeof(tail_t))
         self.groups = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
         self.counts = <uint32_t *> calloc(groups, sizeof(uint32_t))
         self.cursors = <uint32_t *> calloc(groups, sizeof(uint32_t))
@@ -154,7 +159,8 @@ cdef class Partitioner:
         self.encoder.dictionary_ids = <int64_t *> calloc(max(1, columns), sizeof(int64_t))
         if (self.stage.lanes == NULL or self.stage.group == NULL or self.sources == NULL or self.scratch == NULL
                 or self.hashes == NULL or self.chunk.partitions == NULL or self.chunk.order == NULL
-                or self.chunk.composed == NULL or self.chunk.run == NULL or self.groups == NULL or self.counts == NULL
+                or self.chunk.composed == NULL or self.chunk.group == NULL or self.chunk.place == NULL
+                or self.chunk.tails == NULL or self.chunk.run == NULL or self.groups == NULL or self.counts == NULL
                 or self.cursors == NULL or self.wanted == NULL or self.group_rows == NULL
                 or self.encoder.dictionary_ids == NULL):
             raise MemoryError(f"no memory to partition {columns} columns into {groups} groups")
@@ -203,6 +209,9 @@ cdef class Partitioner:
         free(self.chunk.order)
         free(self.chunk.composed)
         free(self.chunk.run)
+        free(self.chunk.group)
+        free(self.chunk.place)
+        free(self.chunk.tails)
         free(self.groups)
         free(self.group_of)
         free(self.counts)
@@ -332,10 +341,10 @@ cdef class Partitioner:
             raise MemoryError(f"no memory to stage rows; {self.staging_bytes} bytes are staged")
         if outcome == CHUNK_TOO_LARGE:
             for i in range(self.stage.columns):
-                if self._value_bytes(batch, i, row) > self.max_row_bytes:
-                    raise UserError(
-                        f"column {self.expected.names[i]!r} of row {self.next_row} has {self._value_bytes(batch, i, row)} "
-                        f"bytes; a row may have {self.max_row_bytes}: raise the memory or leave the column out")
+                size = self._value_bytes(batch, i, row)
+                if size > self.max_row_bytes:
+                    raise UserError(f"column {self.expected.names[i]!r} of row {self.next_row} has {size} bytes; a row "
+                                    f"may have {self.max_row_bytes}: raise the memory or leave the column out")
             raise UserError(f"row {self.next_row} has more than {self.max_row_bytes} bytes: raise the memory or leave "
                             "columns out")
 
@@ -452,6 +461,16 @@ cdef class Partitioner:
             self.cursors[g] += 1
         self.chunk.rows = rows
         self.chunk.runs = runs
+        self.chunk.spread = runs == touched and MIN_SPREAD <= runs and runs <= MAX_SPREAD
+        if self.chunk.spread:
+            for i in range(runs):
+                g = self.chunk.run[i].group
+                self.cursors[g] = 0
+            for i in range(rows):
+                g = groups[i]
+                self.chunk.group[i] = <uint16_t> g
+                self.chunk.place[i] = <uint16_t> self.cursors[g]
+                self.cursors[g] += 1
         return True
 
     cdef int _scatter(self, Batch batch, int64_t start) noexcept nogil:

@@ -1,5 +1,5 @@
 """Contents of stage.pyx: the memory in which rows wait for their frame, and the loops that move them there."""
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from shuffle_worker._native.arrow cimport column_t, type_t
 
@@ -55,6 +55,12 @@ ctypedef struct stage_t:
     bint partitioned        # groups hold several partitions
     int64_t held_bytes      # of all lanes
 
+# Where a lane goes on, while a chunk's column is written to it.
+ctypedef struct tail_t:
+    uint8_t *values
+    uint8_t *bytes          # of strings: the lane's first
+    int64_t at              # and where the next one starts
+
 # A chunk of a batch, put in order.
 ctypedef struct chunk_t:
     int64_t rows
@@ -63,6 +69,10 @@ ctypedef struct chunk_t:
     uint32_t *order         # rows of the chunk, run by run
     uint32_t *composed      # scratch: as many
     uint32_t *partitions    # of each row of the chunk
+    bint spread             # rows are rather written to where they belong than gathered from where they are
+    uint16_t *group         # of each row, and
+    uint16_t *place         # where in its run it is; both only if `spread`
+    tail_t *tails           # [group]: scratch
 
 
 cdef enum:

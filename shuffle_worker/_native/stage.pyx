@@ -5,19 +5,22 @@ then gathered, run by run, onto the ends of the lanes. Column by column, because
 cache and its rows do not. Needs no GIL; knows nothing of partitions, frames or Python.
 """
 from libc.stdint cimport uint16_t, uintptr_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from shuffle_worker._native.arrow cimport LAYOUT_LARGE, LAYOUT_PLAIN, string_at
+from shuffle_worker._native.arrow cimport LAYOUT_VIEW, string_at
 from shuffle_worker._native.hashing cimport load_u64
 
 cdef extern from "prefetch.h" nogil:
     void prefetch_write(const uint8_t *p, int64_t size, int64_t most)
+    void prefetch_line(const uint8_t *p)
 
 cdef enum:
+    LINE_AHEAD = 64
     PREFETCH_BYTES = 1024   # of the next run's place, while this one is filled
     FIRST_ROWS = 64
-    COPY_BYTES = 48         # strings up to this length are copied by three fixed-size moves
+    INLINE_BYTES = 12       # of a view: what may be read of it at least
+    COPY_BYTES = 48         # strings up to this length are copied by three moves
 
 ctypedef struct wide16_t:
     uint64_t a
@@ -217,6 +220,50 @@ cdef int _stage_valid(stage_t *stage, int column, const uint8_t *valid, const ch
     return 0
 
 
+cdef void _spread(const fixed_t *values, const uint32_t *pick, const chunk_t *chunk) noexcept nogil:
+    """Write each row to the end of its lane: reads go on in sequence, and each lane's last line stays in the cache."""
+    cdef const uint16_t *group = chunk.group
+    cdef const uint16_t *place = chunk.place
+    cdef const tail_t *tails = chunk.tails
+    cdef fixed_t *out
+    cdef int64_t i
+    if pick != NULL:
+        for i in range(chunk.rows):
+            (<fixed_t *> tails[group[i]].values)[place[i]] = values[pick[i]]
+        return
+    for i in range(chunk.rows):
+        out = <fixed_t *> tails[group[i]].values + place[i]
+        out[0] = values[i]
+        prefetch_line(<uint8_t *> out + LINE_AHEAD)
+
+
+cdef bint _spread_fixed(stage_t *stage, int column, const source_t *source, const chunk_t *chunk) noexcept nogil:
+    """False if these values are better gathered."""
+    cdef int32_t width = stage.slots[column].width
+    cdef const uint8_t *values = source.values
+    cdef const run_t *run
+    cdef int64_t t
+    if not chunk.spread or <uintptr_t> values % <uintptr_t> min(max(width, 1), 8) != 0:
+        return False
+    if width != 1 and width != 2 and width != 4 and width != 8 and width != 16:
+        return False
+    for t in range(chunk.runs):
+        run = &chunk.run[t]
+        chunk.tails[run.group].values = (
+            lane_of(stage, column, run.group).values + stage.group[run.group].rows * width)
+    if width == 1:
+        _spread(values, source.pick, chunk)
+    elif width == 2:
+        _spread(<const uint16_t *> values, source.pick, chunk)
+    elif width == 4:
+        _spread(<const uint32_t *> values, source.pick, chunk)
+    elif width == 8:
+        _spread(<const uint64_t *> values, source.pick, chunk)
+    else:
+        _spread(<const wide16_t *> values, source.pick, chunk)
+    return True
+
+
 cdef void _stage_fixed(stage_t *stage, int column, const uint8_t *values, const uint32_t *order,
                        const chunk_t *chunk) noexcept nogil:
     cdef int32_t width = stage.slots[column].width
@@ -232,9 +279,20 @@ cdef void _stage_fixed(stage_t *stage, int column, const uint8_t *values, const 
                      lane_of(stage, column, run.group).values + stage.group[run.group].rows * width)
 
 
-cdef inline void _copy_string(uint8_t *out, const uint8_t *p, int64_t size, const uint8_t *end) noexcept nogil:
-    """May write up to COPY_BYTES bytes; reads none at or after `end`."""
-    if size <= COPY_BYTES and end - p >= COPY_BYTES:
+cdef inline const uint8_t *_stop(const column_t *c, int64_t i, const uint8_t *p, int64_t size) noexcept nogil:
+    """How far the memory that string `i` lies in may be read."""
+    cdef const int32_t *view
+    if c.type.layout != LAYOUT_VIEW:
+        return c.bytes + c.bytes_end
+    view = <const int32_t *> (c.values + 16 * i)
+    return p + INLINE_BYTES if size <= INLINE_BYTES else c.buffers[view[2]] + c.buffer_bytes[view[2]]
+
+
+cdef inline void _copy_string(uint8_t *out, const uint8_t *p, int64_t size, const uint8_t *stop) noexcept nogil:
+    """May write up to COPY_BYTES bytes; reads none at or after `stop`. Moves of a fixed size cost no call."""
+    if size <= INLINE_BYTES and stop - p >= INLINE_BYTES:
+        memcpy(out, p, INLINE_BYTES)
+    elif size <= COPY_BYTES and stop - p >= COPY_BYTES:
         memcpy(out, p, COPY_BYTES)
     else:
         memcpy(out, p, <size_t> size)
@@ -246,9 +304,7 @@ cdef int _stage_run(stage_t *stage, lane_t *lane, int64_t rows, const source_t *
     cdef const column_t *c = source.strings
     cdef int32_t *ends = <int32_t *> lane.values + rows
     cdef const uint8_t *p
-    cdef const uint8_t *stop = NULL
     cdef int64_t k, size, total = 0, at = lane.bytes_used
-    cdef bint contiguous = c.type.layout == LAYOUT_PLAIN or c.type.layout == LAYOUT_LARGE
     for k in range(count):
         if source.valid == NULL or source.valid[order[k]]:
             string_at(c, source.base + picked[k], &size)
@@ -256,15 +312,60 @@ cdef int _stage_run(stage_t *stage, lane_t *lane, int64_t rows, const source_t *
         ends[k + 1] = <int32_t> (at + total)
     if _reserve_bytes(stage, lane, total) != 0:
         return -1
-    if contiguous:
-        stop = c.bytes + c.bytes_end
     for k in range(count):
         if ends[k + 1] == at:
             continue
         p = string_at(c, source.base + picked[k], &size)
-        _copy_string(lane.bytes + at, p, size, stop if contiguous else p)
+        _copy_string(lane.bytes + at, p, size, _stop(c, source.base + picked[k], p, size))
         at = ends[k + 1]
     lane.bytes_used = at
+    return 0
+
+
+cdef int64_t _string_row(const source_t *source, int64_t i) noexcept nogil:
+    """Where in its column the string of the chunk's row `i` is; -1: it is null."""
+    if source.valid != NULL and not source.valid[i]:
+        return -1
+    return source.base + (i if source.pick == NULL else source.pick[i])
+
+
+cdef int _spread_strings(stage_t *stage, int column, const source_t *source, const chunk_t *chunk) noexcept nogil:
+    """As `_spread`: once for the sizes, once for the bytes."""
+    cdef const column_t *c = source.strings
+    cdef const run_t *run
+    cdef const uint8_t *p
+    cdef lane_t *lane
+    cdef tail_t *tail
+    cdef int64_t i, t, row, size
+    for t in range(chunk.runs):
+        chunk.tails[chunk.run[t].group].at = 0
+    for i in range(chunk.rows):
+        row = _string_row(source, i)
+        if row >= 0:
+            string_at(c, row, &size)
+            chunk.tails[chunk.group[i]].at += size
+    for t in range(chunk.runs):
+        run = &chunk.run[t]
+        lane = lane_of(stage, column, run.group)
+        tail = &chunk.tails[run.group]
+        if _reserve_bytes(stage, lane, tail.at) != 0:
+            return -1
+        stage.group[run.group].bytes += tail.at + 4 * <int64_t> run.count
+        tail.values = lane.values + 4 * (stage.group[run.group].rows + 1)
+        tail.bytes = lane.bytes
+        tail.at = lane.bytes_used
+    for i in range(chunk.rows):
+        tail = &chunk.tails[chunk.group[i]]
+        row = _string_row(source, i)
+        if row >= 0:
+            p = string_at(c, row, &size)
+            if size:
+                _copy_string(tail.bytes + tail.at, p, size, _stop(c, row, p, size))
+                prefetch_line(tail.bytes + tail.at + LINE_AHEAD)
+            tail.at += size
+        (<int32_t *> tail.values)[chunk.place[i]] = <int32_t> tail.at
+    for t in range(chunk.runs):
+        lane_of(stage, column, chunk.run[t].group).bytes_used = chunk.tails[chunk.run[t].group].at
     return 0
 
 
@@ -296,9 +397,12 @@ cdef int stage_column(stage_t *stage, int column, const source_t *source, const 
         picked = chunk.composed
     if _stage_valid(stage, column, source.valid, chunk) != 0:
         return -1
+    if slot.stage == STAGE_STRING and chunk.spread:
+        return _spread_strings(stage, column, source, chunk)
     if slot.stage == STAGE_STRING:
         return _stage_strings(stage, column, source, picked, chunk)
-    _stage_fixed(stage, column, source.values, picked, chunk)
+    if not _spread_fixed(stage, column, source, chunk):
+        _stage_fixed(stage, column, source.values, picked, chunk)
     for t in range(chunk.runs):
         stage.group[chunk.run[t].group].bytes += slot.width * <int64_t> chunk.run[t].count
     return 0

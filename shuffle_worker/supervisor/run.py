@@ -4,6 +4,7 @@ It decides nothing about data. What it orders it has written down first (`record
 is told exactly what its predecessor was told.
 """
 
+import contextlib
 import logging
 import os
 import secrets
@@ -25,7 +26,7 @@ import msgspec
 from shuffle_worker.errors import AdmissionError, Cancelled, DeadlineExceeded, PeerError, PeerLost, UserError
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.spec.model import ShuffleJob
-from shuffle_worker.spec.paths import staging_folder
+from shuffle_worker.spec.paths import scheme_of, staging_folder
 from shuffle_worker.spec.status import JobStatus, Phase
 from shuffle_worker.supervisor.client import WorkerClient
 from shuffle_worker.supervisor.options import RunOptions
@@ -73,12 +74,13 @@ def run_job(job: ShuffleJob, options: RunOptions, on_status: Callable[[JobStatus
 
 def remove_staging(job: ShuffleJob, uid: uuid.UUID) -> None:
     """What workers that were killed left of their output; those that ended in order have removed it themselves."""
-    sink = job.spec.sink
-    if sink.files.path.startswith("s3://") or not staging_folder(sink.files.path, uid.bytes).exists():
-        return
-    from shuffle_worker.sink.open import open_output  # loads Arrow, which a supervisor otherwise does without
-
-    open_output(sink, uid.bytes, 0).remove_staging()
+    path = job.spec.sink.files.path
+    if scheme_of(path):
+        return  # uploads of killed workers end by the bucket's lifecycle rule
+    staging = staging_folder(path, uid.bytes)
+    shutil.rmtree(staging, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        staging.parent.rmdir()  # not when another job stages there
 
 
 def worker_share(options: RunOptions, work_dir: Path) -> WorkerShare:
