@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from shuffle_worker._native.buffer import BufferPool
-from shuffle_worker._native.digest import KeyDigest, row_digest
 from shuffle_worker._native.frame import Frame
+
+from shuffle_worker._native.digest import KeyDigest, row_digest
 from shuffle_worker._native.hash import hashable, partition_ids
 from shuffle_worker._native.partition import Figures, Partitioner
 from shuffle_worker.errors import InternalError, UserError
@@ -133,7 +133,10 @@ def test_every_row_arrives_once_where_it_belongs(
 
 def simple(rows: int, start: int = 0) -> pa.RecordBatch:
     return pa.record_batch(
-        {"k": pa.array(range(start, start + rows), pa.int64()), "s": pa.array([f"value {i % 1000}" for i in range(rows)])}
+        {
+            "k": pa.array(range(start, start + rows), pa.int64()),
+            "s": pa.array([f"value {i % 1000}" for i in range(rows)]),
+        }
     )
 
 
