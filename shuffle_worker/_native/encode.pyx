@@ -138,6 +138,8 @@ cdef void _write_views(const int32_t *ends, int64_t rows, const uint8_t *bytes, 
         view = <int32_t *> (out + VIEW_BYTES * i)
         size = ends[i + 1] - ends[i]
         view[0] = size
+        if size == 0:
+            continue
         if size <= INLINE_BYTES:
             memcpy(view + 1, bytes + ends[i], <size_t> size)
         else:

@@ -97,7 +97,7 @@ cdef void memo_free(memo_t *memo) noexcept nogil:
 
 cdef int memo_begin(memo_t *memo, const column_t *c) noexcept nogil:
     cdef int16_t *grown
-    if c.dictionary == NULL:
+    if c.dictionary == NULL or c.dictionary.length == 0:
         return MEMO_OK
     if c.dictionary.length > memo.known_capacity:
         grown = <int16_t *> realloc(memo.known, <size_t> c.dictionary.length * sizeof(int16_t))
