@@ -31,8 +31,9 @@ from shuffle_worker.spec.model import ShuffleJob, ShuffleType, Verify
 from shuffle_worker.store.limits import ShuffleLimits
 
 AT_SEAL_ROWS = 1 << 62
-# Buffers come in powers of two: what is staged for a frame, its schema and padding should fill 1 MiB and not more.
-FRAME_BYTES = (1 << 20) - (48 << 10)
+MOST_FRAME_BYTES = 1 << 20
+LEAST_FRAME_BYTES = 64 << 10
+FRAME_OVERHEAD = 16  # one part of so many, for schema, dictionaries and padding
 
 
 def adopt(uid: bytes, plan: ProtocolPlan, node: Node, members: dict[int, Member]) -> "JobContext":
@@ -60,9 +61,10 @@ class JobContext:
         self._lock = threading.Lock()
         self._members = members
         self._threads = threading.local()
+        staging_bytes = node.limit_bytes // STAGING_SHARE // node.settings.map_threads
         self._staging = Staging(
-            frame_bytes=FRAME_BYTES,
-            budget_bytes=node.limit_bytes // STAGING_SHARE // node.settings.map_threads,
+            frame_bytes=frame_bytes(staging_bytes // self.plan.groups),
+            budget_bytes=staging_bytes,
             codec=plan.codec,  # type: ignore[arg-type]
             dictionary_columns=plan.dictionary_columns,
         )
@@ -77,12 +79,18 @@ class JobContext:
         return self.job.spec.shuffle.type is ShuffleType.BROADCAST
 
     @property
+    def at_seal(self) -> bool:
+        """Whether a group is written when all of it is there: to be sorted, or to be told apart by partition."""
+        spec = self.job.spec
+        return bool(spec.sink.files.sort_by) or (self.plan.groups < spec.shuffle.partitions and not self.broadcast)
+
+    @property
     def ready_rows(self) -> int:
         """When a group is worth a sink thread: at a row group, or only when it is sealed."""
-        spec = self.job.spec
-        if spec.sink.files.sort_by or self.plan.groups < spec.shuffle.partitions:
+        if self.at_seal:
             return AT_SEAL_ROWS
-        return spec.sink.parquet.row_group_rows if spec.sink.parquet else 1
+        parquet = self.job.spec.sink.parquet
+        return parquet.row_group_rows if parquet else 1
 
     def name_of(self, incarnation: int) -> str:
         """:raises PeerLost: nobody said where that member is."""
@@ -190,12 +198,12 @@ class GroupWriter:
         self.group = group
         self.generation = generation
         self._partitions = partitions_of(group, context.partitioning.partitions, context.plan.groups)
-        self._streams_in = context.ready_rows != AT_SEAL_ROWS or len(self._partitions) == 1
         self._writers: dict[int, PartitionWriter] = {}
         self._held: dict[int, list[pa.RecordBatch]] = {}
 
-    def write(self, frames: list[Frame]) -> None:
-        """Add frames in the order in which they won; the list is emptied."""
+    def write(self, frames: list[Frame]) -> bool:
+        """Add frames in the order in which they won; the list is emptied. Whether a row group was full."""
+        full = False
         frames.reverse()
         while frames:
             frame = frames.pop()
@@ -204,13 +212,14 @@ class GroupWriter:
             if self._context.broadcast:
                 batch = decode_frame(frame)
                 for partition in self._partitions:
-                    self._writer(partition).write(batch)
+                    full |= _add(self._writer(partition), batch)
                 continue
             for partition, batch in split_group(frame):
-                if self._streams_in:
-                    self._writer(partition).write(batch)
-                else:
+                if self._context.at_seal:
                     self._held.setdefault(partition, []).append(batch)
+                else:
+                    full |= _add(self._writer(partition), batch)
+        return full
 
     def finish(self) -> Staged:
         """Write what is held, close every file, and say what was written.
@@ -249,3 +258,18 @@ class GroupWriter:
                 raise Corrupted(f"a frame of group {self.group} holds rows of partition {partition}")
             writer = self._writers[partition] = self._context.open_file(partition)
         return writer
+
+
+def frame_bytes(staged_bytes: int) -> int:
+    """How much to stage for a frame. Buffers come in powers of two: the whole payload should fill one."""
+    size = MOST_FRAME_BYTES
+    while size > max(staged_bytes, LEAST_FRAME_BYTES):
+        size //= 2
+    return size - size // FRAME_OVERHEAD
+
+
+def _add(writer: PartitionWriter, batch: pa.RecordBatch) -> bool:
+    """Hand rows to a writer; whether that filled a row group."""
+    wanted = writer.rows_wanted
+    writer.write(batch)
+    return bool(batch.num_rows >= wanted)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from shuffle_worker.errors import AdmissionError, InputError, OutputError, SpecError
 from shuffle_worker.job.partitioning import batch_bytes, key_columns, schema_bytes
-from shuffle_worker.job.sizing import Room, Sizes, size_job
+from shuffle_worker.job.sizing import AT_SEAL_FACTOR, Room, Sizes, size_job
 from shuffle_worker.plan import Plan, Split, plan_digest
 from shuffle_worker.protocol.values import Plan as ProtocolPlan
 from shuffle_worker.quantity import format_bytes
@@ -49,6 +49,7 @@ class Planner:
         sizes = job_sizes(spec, self._room)
         splits = cut_splits(info, sizes.split_bytes, sizes.least_splits)
         check_pieces(info, self._room)
+        check_groups(spec, info, sizes.groups, self._room)
         nonce = secrets.token_hex(16)
         output.write_nonce(nonce)
         plan = Plan(
@@ -122,6 +123,18 @@ def check_columns(spec: JobSpec, info: SourceInfo) -> None:
     if problems:
         raise SpecError("; ".join(str(problem) for problem in problems))
     check_writable(spec.sink, info.schema)
+
+
+def check_groups(spec: JobSpec, info: SourceInfo, groups: int, room: Room) -> None:
+    """:raises AdmissionError: files that are written when all rows are there cannot be held, even without any skew."""
+    if not spec.sink.files.sort_by and groups == spec.shuffle.partitions:
+        return
+    need = int(AT_SEAL_FACTOR * info.bytes_decoded / groups)
+    if need > room.budget_bytes:
+        raise AdmissionError(
+            f"one of {groups} partition groups takes about {format_bytes(need)} to be written, and a worker has "
+            f"{format_bytes(room.budget_bytes)} for data: use more partitions, give more memory, or use fewer workers"
+        )
 
 
 def check_pieces(info: SourceInfo, room: Room) -> None:

@@ -281,6 +281,7 @@ class JobRun:
 
     def _seal_groups(self, effect: effects.SealGroups) -> None:
         self._node.store.seal(self.uid, effect.groups)
+        self._pools.sinks.sealed(self.uid, effect.groups)
 
     def _forget_shuffle(self, _effect: effects.ForgetShuffle) -> None:
         """Struck: nothing that is held counts any more, but files that were reported stay."""

@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shuffle_worker._native.frame import Frame
-from shuffle_worker.errors import Cancelled, DeadlineExceeded, Fenced, InternalError, ShuffleError
+from shuffle_worker.errors import AdmissionError, Cancelled, DeadlineExceeded, Fenced, InternalError, ShuffleError
 from shuffle_worker.job.context import GroupWriter, JobContext
+from shuffle_worker.job.sizing import AT_SEAL_FACTOR
 from shuffle_worker.metrics import Metrics
 from shuffle_worker.protocol.events import Event, GroupBroke, GroupStaged
 from shuffle_worker.protocol.values import Fault, fault_of
+from shuffle_worker.quantity import format_bytes
 from shuffle_worker.service.node import Node
+from shuffle_worker.store.views import Taken
 
 log = logging.getLogger(__name__)
 
-TAKE_BYTES = 32 << 20
+TAKE_BYTES = 1 << 20
 WAIT_S = 0.5
 Report = Callable[[Event], None]
 
@@ -33,6 +35,8 @@ class _JobSink:
     report: Report
     writers: dict[int, GroupWriter] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)  # of the groups placed here
+    sealed: set[int] = field(default_factory=set)  # the store takes nothing more for these
+    finished: dict[int, int] = field(default_factory=dict)  # the generation that was written to its end
     ended: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -64,7 +68,13 @@ class SinkPool:
 
     def place(self, uid: bytes, groups: tuple[int, ...], generation: int) -> None:
         """Say at which generation these groups are written; call before the store is told."""
-        self._jobs[uid].generations.update(dict.fromkeys(groups, generation))
+        job = self._jobs[uid]
+        job.sealed.difference_update(groups)
+        job.generations.update(dict.fromkeys(groups, generation))
+
+    def sealed(self, uid: bytes, groups: tuple[int, ...]) -> None:
+        """Say that the store has sealed these groups: once empty, they are complete."""
+        self._jobs[uid].sealed.update(groups)
 
     def drop(self, uid: bytes, groups: tuple[int, ...]) -> None:
         """Abandon what was written of these groups; call after the store was told."""
@@ -114,21 +124,22 @@ class SinkPool:
                 job.ended.wait(WAIT_S)  # all placed groups were written; more may be placed later
                 continue
             try:
-                self._write(job, taken.group, taken.frames, taken.last)
+                self._write(job, taken)
             finally:
                 self._node.store.release_group(job.context.uid, taken.group)
 
-    def _write(self, job: _JobSink, group: int, frames: list[Frame], last: bool) -> None:
+    def _write(self, job: _JobSink, taken: Taken) -> None:
+        group = taken.group
         try:
             writer = self._writer(job, group)
             if writer is None:
                 return
             with self._metrics.sink_seconds.time():
-                writer.write(frames)
-                if not last:
+                if not self._fill(job, writer, taken):
                     return
                 staged = writer.finish()
             del job.writers[group]
+            job.finished[group] = writer.generation
             job.report(GroupStaged(staged))
         except ShuffleError as error:
             self._broke(job, group, fault_of(error))
@@ -137,14 +148,49 @@ class SinkPool:
             sentence = f"group {group}: {type(error).__name__}: {error}"
             self._broke(job, group, Fault(InternalError.__name__, sentence))
 
+    def _fill(self, job: _JobSink, writer: GroupWriter, taken: Taken) -> bool:
+        """Write a row group's worth of what is ready, frame by frame; whether that was the last of the group.
+
+        The rest stays in the store, which can spill it: what a writer holds nobody can. For the same reason a sealed
+        group is written to its end at once.
+        """
+        frames = taken.frames
+        if job.context.at_seal and not taken.last:
+            self._check_fits(job, taken)
+        while frames:
+            encoded = writer.write(frames)
+            if taken.last:
+                break
+            sealed = taken.group in job.sealed
+            if encoded and not sealed:
+                return False
+            timeout_s = self._node.settings.timers.send_s  # for memory to read back into
+            frames = self._node.store.take(job.context.uid, taken.group, TAKE_BYTES, timeout_s, wait=False)
+            if not frames:
+                return sealed
+        return taken.last
+
+    def _check_fits(self, job: _JobSink, taken: Taken) -> None:
+        """A group that is written when all of it is there has to be held. :raises AdmissionError: it cannot be."""
+        left = sum(ready.bytes for ready in self._node.store.ready(job.context.uid) if ready.group == taken.group)
+        need = int(AT_SEAL_FACTOR * (left + sum(len(frame) for frame in taken.frames)))
+        have = self._node.budget.limit_bytes
+        if need > have:
+            raise AdmissionError(
+                f"partition group {taken.group} takes about {format_bytes(need)} to be written, and a worker has "
+                f"{format_bytes(have)} for data: use more partitions, or give more memory"
+            )
+
     def _writer(self, job: _JobSink, group: int) -> GroupWriter | None:
-        """The group's writer at its generation of now; None when the group is not placed here any more."""
+        """The group's writer at its generation of now; None when it is not placed here any more, or finished."""
         generation = job.generations.get(group)
+        if generation is None or job.finished.get(group) == generation:
+            return None
         writer = job.writers.get(group)
         if writer is not None and writer.generation != generation:
             job.writers.pop(group).abort()
             writer = None
-        if writer is None and generation is not None:
+        if writer is None:
             writer = job.writers[group] = job.context.open_group(group, generation)
         return writer
 

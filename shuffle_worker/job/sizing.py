@@ -15,6 +15,8 @@ LEAST_STAGE_BYTES = 64 << 10
 MOST_STREAMING_GROUPS = 1024
 MOST_GROUPS = 512
 SPLITS_FOR_A_THREAD = 8
+# A group that is written at the end: its frames, in buffers up to twice their size, and a sorted copy.
+AT_SEAL_FACTOR = 3.5
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from shuffle_worker.errors import UserError
-from shuffle_worker.job.planning import check_apart, check_columns, check_pieces, job_sizes
+from shuffle_worker.job.planning import check_apart, check_columns, check_groups, check_pieces, job_sizes
 from shuffle_worker.job.sizing import UNCOMMITTED_SHARE, Room
 from shuffle_worker.quantity import format_bytes
 from shuffle_worker.sink.open import open_output
 from shuffle_worker.source.base import SourceInfo, cut_splits
 from shuffle_worker.source.open import open_source
-from shuffle_worker.spec.model import ShuffleJob, ShuffleType
+from shuffle_worker.spec.model import JobSpec, ShuffleJob, ShuffleType
 from shuffle_worker.supervisor.estimate import Estimate, Need
 from shuffle_worker.supervisor.options import RunOptions
 from shuffle_worker.supervisor.run import worker_share
@@ -58,13 +58,14 @@ def estimate_job(job: ShuffleJob, options: RunOptions) -> Estimate:
         output_disk=Need(int(info.bytes_in * OUTPUT_FACTOR) * copies, _free_at(spec.sink.files.path)),
         open_files=Need(_files(sizes.groups, options.workers), resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     )
-    return _with_refusals(estimate, info, room)
+    return _with_refusals(estimate, spec, info, room)
 
 
-def _with_refusals(estimate: Estimate, info: SourceInfo, room: Room) -> Estimate:
+def _with_refusals(estimate: Estimate, spec: JobSpec, info: SourceInfo, room: Room) -> Estimate:
     refusals = []
     try:
         check_pieces(info, room)
+        check_groups(spec, info, estimate.groups, room)
     except UserError as error:
         refusals.append(str(error))
     for what, need, remedy in (

@@ -74,7 +74,7 @@ def test_a_job_five_times_its_memory_stays_below_it(
     # A sort holds every row until the last has come, so that most of the job has to go through the disks.
     it = job(
         source={"parquet": {"paths": [f"{large_lineitem}/*.parquet"]}},
-        shuffle={"type": "Hash", "keys": ["l_orderkey"], "partitions": 64},
+        shuffle={"type": "Hash", "keys": ["l_orderkey"], "partitions": 256},
         sink={"parquet": {"path": str(tmp_path / "out"), "sortBy": ["l_orderkey", "l_linenumber"]}},
         verify="Keys",
     )
