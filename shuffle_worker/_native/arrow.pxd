@@ -1,6 +1,13 @@
 """Contents of arrow.pyx: Arrow data of any producer, validated and laid open to the kernels."""
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from shuffle_worker._native.formats cimport (
+    KIND_NESTED, KIND_NULL, KIND_BOOL, KIND_INT, KIND_UINT, KIND_FLOAT, KIND_DECIMAL, KIND_DATE_DAYS, KIND_DATE_MS,
+    KIND_TIME, KIND_TIMESTAMP, KIND_DURATION, KIND_INTERVAL, KIND_STRING, KIND_BINARY, KIND_FIXED_BINARY,
+    LAYOUT_NESTED, LAYOUT_NULL, LAYOUT_BITS, LAYOUT_FIXED, LAYOUT_PLAIN, LAYOUT_LARGE, LAYOUT_VIEW, UNIT_S, UNIT_MS,
+    UNIT_US, UNIT_NS, same_type, type_name, type_t,
+)
+
 
 cdef extern from "arrow_abi.h" nogil:
     struct ArrowSchema:
@@ -29,50 +36,6 @@ cdef extern from "arrow_abi.h" nogil:
         const char *(*get_last_error)(ArrowArrayStream *) noexcept
         void (*release)(ArrowArrayStream *) noexcept
 
-
-# What a value means.
-cdef enum:
-    KIND_NESTED = 0         # lists, structs, unions, run-end encoded, ...: not for the kernels
-    KIND_NULL = 1
-    KIND_BOOL = 2
-    KIND_INT = 3
-    KIND_UINT = 4
-    KIND_FLOAT = 5          # of 2, 4 or 8 bytes
-    KIND_DECIMAL = 6
-    KIND_DATE_DAYS = 7
-    KIND_DATE_MS = 8
-    KIND_TIME = 9
-    KIND_TIMESTAMP = 10
-    KIND_DURATION = 11
-    KIND_INTERVAL = 12
-    KIND_STRING = 13
-    KIND_BINARY = 14
-    KIND_FIXED_BINARY = 15
-
-# How values lie in memory.
-cdef enum:
-    LAYOUT_NESTED = 0
-    LAYOUT_NULL = 1
-    LAYOUT_BITS = 2
-    LAYOUT_FIXED = 3        # `width` bytes each
-    LAYOUT_PLAIN = 4        # int32 offsets, bytes
-    LAYOUT_LARGE = 5        # int64 offsets, bytes
-    LAYOUT_VIEW = 6         # 16-byte views, any number of byte buffers
-
-cdef enum:
-    UNIT_S = 0
-    UNIT_MS = 1
-    UNIT_US = 2
-    UNIT_NS = 3
-
-ctypedef struct type_t:
-    int kind
-    int layout
-    int32_t width           # bytes of a LAYOUT_FIXED value
-    int32_t precision       # of decimals
-    int32_t scale
-    int unit                # of times, timestamps, durations
-    const char *zone        # of timestamps; "" elsewhere. Lives as long as the schema
 
 # Rows [offset, offset + length) of the buffers. Of a dictionary column `type` is that of its values, `values` are its
 # codes, and each code of a valid row is within the dictionary. A null row's offsets are sound, its view or code may
@@ -124,8 +87,6 @@ cdef int open_leaf(column_t *c, column_t *values, const ArrowSchema *schema, con
 cdef object batches_of(object source)
 # Exactly one batch.
 cdef Batch batch_of(object source)
-cdef bint same_type(const type_t *a, const type_t *b) noexcept nogil
-cdef str type_name(const type_t *t)
 cdef int column_index(SchemaHold hold, object name) except -1
 
 

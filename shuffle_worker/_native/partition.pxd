@@ -3,11 +3,13 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from shuffle_worker._native.arrow cimport Batch, SchemaHold
 from shuffle_worker._native.buffer cimport BufferPool
+from shuffle_worker._native.chunk cimport Chunk
+from shuffle_worker._native.columns cimport scratch_t
 from shuffle_worker._native.encode cimport encoder_t
 from shuffle_worker._native.frame cimport Frame
 from shuffle_worker._native.memo cimport memo_t
 from shuffle_worker._native.route cimport Router
-from shuffle_worker._native.stage cimport chunk_t, source_t, stage_t
+from shuffle_worker._native.stage cimport source_t, stage_t
 
 # What became of an attempt to make a chunk.
 cdef enum:
@@ -15,12 +17,6 @@ cdef enum:
     CHUNK_FLUSH = 1         # everything staged must leave first: a dictionary is full
     CHUNK_NO_MEMORY = 2
     CHUNK_TOO_LARGE = 3     # its only row is too large
-
-# Per column: where a chunk's values are brought into the form that is staged.
-ctypedef struct scratch_t:
-    uint8_t *valid          # [chunk_rows]
-    uint8_t *bytes          # [chunk_rows]: codes, bools
-    uint32_t *pick          # [chunk_rows]
 
 
 cdef class Partitioner:
@@ -38,16 +34,9 @@ cdef class Partitioner:
     cdef memo_t *memos                  # [column]
     cdef source_t *sources              # [column]
     cdef scratch_t *scratch             # [column]
-    cdef uint8_t *zeros                 # stands for the values of an empty dictionary
-    cdef chunk_t chunk
-    cdef int64_t chunk_rows
+    cdef Chunk rows_of                  # the chunk at hand
     cdef int64_t chunk_bytes            # of the strings of the chunk
     cdef int64_t max_row_bytes
-    cdef uint64_t *hashes               # [chunk_rows]
-    cdef uint32_t *groups               # [chunk_rows]
-    cdef uint32_t *group_of             # [partition]; NULL: a group is a partition
-    cdef uint32_t *counts               # [group], zero between chunks
-    cdef uint32_t *cursors              # [group]
     cdef uint8_t *wanted                # [group]
     cdef uint64_t *group_rows           # [group]
     cdef bint memo_fresh                # no staged row refers to a memo
@@ -67,8 +56,5 @@ cdef class Partitioner:
     cdef int _prepare(self, Batch batch, Batch keys, int64_t start, int64_t rows) noexcept nogil
     cdef int64_t _string_bytes(self, Batch batch, int64_t start, int64_t rows) noexcept nogil
     cdef int _code(self, Batch batch, int64_t start, int64_t rows) noexcept nogil
-    cdef bint _order(self, int64_t rows) noexcept nogil
     cdef int _scatter(self, Batch batch, int64_t start) noexcept nogil
-    cdef int _resolve(self, Batch batch, int column, int64_t start, int64_t rows) noexcept nogil
-    cdef void _count(self) noexcept nogil
     cdef Frame _emit(self, int64_t group)

@@ -4,24 +4,24 @@ column, and encoded when their group is full. No sockets, no numbering of frames
 A batch is worked on in chunks whose columns fit in a core's cache. Before a chunk is staged, groups without room for
 their part of it leave; afterwards those that reached their size do.
 """
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from shuffle_worker._native.arrow cimport (
-    KIND_BINARY, KIND_BOOL, KIND_NULL, KIND_STRING, LAYOUT_FIXED, LAYOUT_LARGE, LAYOUT_NESTED, LAYOUT_PLAIN,
-    batches_of, batch_of, bit_at, code_at, column_t, same_type, schema_of, string_at, type_name,
+    KIND_BINARY, KIND_BOOL, KIND_NULL, KIND_STRING, LAYOUT_FIXED, LAYOUT_NESTED, batch_of, batches_of, same_type,
+    schema_of, type_name,
 )
 from shuffle_worker._native.buffer cimport buffer_t
+from shuffle_worker._native.columns cimport column_source, read_valid, rows_bytes, scratch_alloc, scratch_free
 from shuffle_worker._native.encode cimport encode_group, encoder_alloc, encoder_free
 from shuffle_worker._native.frame cimport FRAME_DATA, FRAME_GROUPED, frame_header_init, frame_header_t, frame_wrap
-from shuffle_worker._native.hashing cimport mix_row
 from shuffle_worker._native.ipc cimport aligned
 from shuffle_worker._native.memo cimport MEMO_FULL, MEMO_OK, memo_begin, memo_codes, memo_free, memo_reset
 from shuffle_worker._native.recode cimport recode
 from shuffle_worker._native.route cimport router_of
 from shuffle_worker._native.stage cimport (
-    STAGE_FIXED, STAGE_NOTHING, STAGE_STRING, group_t, lane_t, run_t, slot_t, stage_advance, stage_clear, stage_column,
-    stage_free, stage_reserve, tail_t,
+    STAGE_FIXED, STAGE_NOTHING, STAGE_STRING, chunk_t, group_t, lane_t, slot_t, stage_advance, stage_clear,
+    stage_column, stage_free, stage_reserve,
 )
 
 from typing import NamedTuple
@@ -40,8 +40,6 @@ cdef enum:
     ROWS_PER_RUN = 256          # of a chunk, on average, if the groups are not too many
     STRAIGHT_ROWS = 256         # shorter slices are not worth a chunk of their own
     STRING_GUESS = 24           # bytes
-    MIN_SPREAD = 4              # groups in a chunk for `chunk_t.spread`: with fewer, runs are copied whole,
-    MAX_SPREAD = 256            # with more, their lanes' ends do not stay in the nearest cache
 
 
 class Figures(NamedTuple):
@@ -105,7 +103,8 @@ cdef class Partitioner:
                                       MAX_STAGE_BYTES))
         self.stage_rows = max(1, min(staging.rows, self.stage_bytes // _row_width(&self.stage)))
         self.stage.row_capacity = self.stage_rows
-        self.chunk_rows = max(MIN_CHUNK, min(MAX_CHUNK, ROWS_PER_RUN * self.stage.groups))
+        self.rows_of = Chunk(max(MIN_CHUNK, min(MAX_CHUNK, ROWS_PER_RUN * self.stage.groups)), self.stage.groups,
+                             self.router.partitions)
         self._alloc()
         self.reset()
 
@@ -137,45 +136,22 @@ cdef class Partitioner:
                     self.memos[i].width = -1
 
     cdef int _alloc(self) except -1:
-        cdef int64_t groups = self.stage.groups, n, widest = 1
+        cdef int64_t groups = self.stage.groups, n = 0
         cdef int i, columns = self.stage.columns
         self.stage.lanes = <lane_t *> calloc(max(1, columns * groups), sizeof(lane_t))
         self.stage.group = <group_t *> calloc(groups, sizeof(group_t))
         self.sources = <source_t *> calloc(max(1, columns), sizeof(source_t))
         self.scratch = <scratch_t *> calloc(max(1, columns), sizeof(scratch_t))
-        self.hashes = <uint64_t *> calloc(self.chunk_rows, sizeof(uint64_t))
-        self.chunk.partitions = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
-        self.chunk.order = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
-        self.chunk.composed = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
-        self.chunk.run = <run_t *> calloc(min(groups, self.chunk_rows), sizeof(run_t))
-        self.chunk.group = <uint16_t *> calloc(self.chunk_rows, sizeof(uint16_t))
-        self.chunk.place = <uint16_t *> calloc(self.chunk_rows, sizeof(uint16_t))
-        self.chunk.tails = <tail_t *> calloc(groups, sizeof(tail_t))
-        self.groups = <uint32_t *> calloc(self.chunk_rows, sizeof(uint32_t))
-        self.counts = <uint32_t *> calloc(groups, sizeof(uint32_t))
-        self.cursors = <uint32_t *> calloc(groups, sizeof(uint32_t))
         self.wanted = <uint8_t *> calloc(groups, 1)
         self.group_rows = <uint64_t *> calloc(groups, sizeof(uint64_t))
         self.encoder.dictionary_ids = <int64_t *> calloc(max(1, columns), sizeof(int64_t))
         if (self.stage.lanes == NULL or self.stage.group == NULL or self.sources == NULL or self.scratch == NULL
-                or self.hashes == NULL or self.chunk.partitions == NULL or self.chunk.order == NULL
-                or self.chunk.composed == NULL or self.chunk.group == NULL or self.chunk.place == NULL
-                or self.chunk.tails == NULL or self.chunk.run == NULL or self.groups == NULL or self.counts == NULL
-                or self.cursors == NULL or self.wanted == NULL or self.group_rows == NULL
-                or self.encoder.dictionary_ids == NULL):
+                or self.wanted == NULL or self.group_rows == NULL or self.encoder.dictionary_ids == NULL):
             raise MemoryError(f"no memory to partition {columns} columns into {groups} groups")
-        if groups < self.router.partitions:
-            self.group_of = <uint32_t *> calloc(self.router.partitions, sizeof(uint32_t))
-            if self.group_of == NULL:
-                raise MemoryError(f"no memory for the groups of {self.router.partitions} partitions")
-            for n in range(self.router.partitions):
-                self.group_of[n] = <uint32_t> (n * groups // self.router.partitions)
-        n = 0
         for i in range(columns):
-            widest = max(widest, self.expected.types[i].width)
+            self.scratch[i].rows = self.rows_of.capacity
             self.encoder.dictionary_ids[i] = n
             n += self.stage.slots[i].coded
-        self.zeros = <uint8_t *> calloc(widest, 1)
         flat = [field for i, field in enumerate(self.wire_schema) if i not in self.nested]
         self.prefix = pa.schema(flat, self.wire_schema.metadata).serialize().to_pybytes()
         self.encoder.stage = &self.stage
@@ -184,7 +160,7 @@ cdef class Partitioner:
         self.encoder.prefix_bytes = len(self.prefix)
         self.encoder.partitions = self.router.partitions
         self.encoder.pool = self.pool.pool
-        if self.zeros == NULL or encoder_alloc(&self.encoder) != 0:
+        if encoder_alloc(&self.encoder) != 0:
             raise MemoryError("no memory to encode frames")
         return 0
 
@@ -194,28 +170,13 @@ cdef class Partitioner:
             if self.memos != NULL:
                 memo_free(&self.memos[i])
             if self.scratch != NULL:
-                free(self.scratch[i].valid)
-                free(self.scratch[i].bytes)
-                free(self.scratch[i].pick)
+                scratch_free(&self.scratch[i])
         free(self.encoder.dictionary_ids)
         encoder_free(&self.encoder)
         stage_free(&self.stage)
         free(self.memos)
         free(self.sources)
         free(self.scratch)
-        free(self.zeros)
-        free(self.hashes)
-        free(self.chunk.partitions)
-        free(self.chunk.order)
-        free(self.chunk.composed)
-        free(self.chunk.run)
-        free(self.chunk.group)
-        free(self.chunk.place)
-        free(self.chunk.tails)
-        free(self.groups)
-        free(self.group_of)
-        free(self.counts)
-        free(self.cursors)
         free(self.wanted)
         free(self.group_rows)
 
@@ -262,7 +223,7 @@ cdef class Partitioner:
     def staging_bytes(self) -> int:
         """Memory held for staging now, in bytes."""
         cdef int64_t lanes = self.stage.columns * self.stage.groups * <int64_t> sizeof(lane_t)
-        cdef int64_t scratch = self.chunk_rows * (self.stage.columns * 6 + 24)
+        cdef int64_t scratch = self.rows_of.capacity * (self.stage.columns * 6 + 24)
         return self.stage.held_bytes + lanes + scratch + self.taken_bytes
 
     def _claim(self):
@@ -302,12 +263,13 @@ cdef class Partitioner:
     def _push_one(self, source):
         cdef Batch batch = source if isinstance(source, Batch) else batch_of(source)
         cdef Batch keys = self.router.keys_of(source, batch)
+        cdef chunk_t *chunk = &self.rows_of.chunk
         cdef int64_t start = 0, rows, straight, t
         cdef int outcome
         cdef uint32_t g
         self._check(batch)
         while start < batch.rows:
-            rows = min(self.chunk_rows, batch.rows - start)
+            rows = min(self.rows_of.capacity, batch.rows - start)
             straight = self.router.straight_rows(self.next_row)
             if straight >= STRAIGHT_ROWS:
                 rows = min(rows, straight)
@@ -319,18 +281,18 @@ cdef class Partitioner:
                 yield from self._emit_all()
                 continue
             self._raise(outcome, batch, start)
-            for t in range(self.chunk.runs):
-                g = self.chunk.run[t].group
-                if self._lacks_room(g, self.chunk.run[t].count):
+            for t in range(chunk.runs):
+                g = chunk.run[t].group
+                if self._lacks_room(g, chunk.run[t].count):
                     yield self._emit(g)
             with nogil:
                 outcome = self._scatter(batch, start)
             self._raise(outcome, batch, start)
             if self.nested:
                 self._take(source, start)
-            start += self.chunk.rows
-            for t in range(self.chunk.runs):
-                g = self.chunk.run[t].group
+            start += chunk.rows
+            for t in range(chunk.runs):
+                g = chunk.run[t].group
                 if self.stage.group[g].rows >= self.stage_rows or self.stage.group[g].bytes >= self.stage_bytes:
                     yield self._emit(g)
             if self.taken_bytes > self.stage_bytes * self.stage.groups:
@@ -367,7 +329,7 @@ cdef class Partitioner:
     def _value_bytes(self, Batch batch, int i, int64_t row):
         cdef int64_t size = 0
         if self.stage.slots[i].stage == STAGE_STRING:
-            size = _rows_bytes(&batch.columns[i], row, 1)
+            size = rows_bytes(&batch.columns[i], row, 1)
         return size
 
     def _lacks_room(self, uint32_t g, uint32_t count):
@@ -381,7 +343,7 @@ cdef class Partitioner:
         cdef int i
         for i in range(self.stage.columns):
             if self.stage.slots[i].stage == STAGE_STRING:
-                total += _rows_bytes(&batch.columns[i], start, rows)
+                total += rows_bytes(&batch.columns[i], start, rows)
         return total
 
     cdef int _prepare(self, Batch batch, Batch keys, int64_t start, int64_t rows) noexcept nogil:
@@ -399,9 +361,9 @@ cdef class Partitioner:
             outcome = self._code(batch, start, rows)
         if outcome != CHUNK_READY:
             return outcome
-        if self.router.route(keys, start, rows, self.next_row, self.hashes, self.chunk.partitions) != 0:
+        if self.rows_of.route(self.router, keys, start, rows, self.next_row) != 0:
             return CHUNK_NO_MEMORY
-        while not self._order(rows):
+        while not self.rows_of.order(rows, self.wanted, self.stage_rows):
             rows = max((rows + 1) // 2, min(rows, self.stage_rows))     # so few fit in one group, if it comes to that
         return CHUNK_READY
 
@@ -413,168 +375,59 @@ cdef class Partitioner:
                 continue
             if self.memo_fresh:
                 memo_reset(&self.memos[i])      # of values that a larger chunk left
-            if _alloc_scratch(<void **> &self.scratch[i].valid, self.chunk_rows) != 0:
+            if scratch_alloc(<void **> &self.scratch[i].valid, self.rows_of.capacity) != 0:
                 return CHUNK_NO_MEMORY
-            if _alloc_scratch(<void **> &self.scratch[i].bytes, self.chunk_rows) != 0:
+            if scratch_alloc(<void **> &self.scratch[i].bytes, self.rows_of.capacity) != 0:
                 return CHUNK_NO_MEMORY
-            _read_valid(&batch.columns[i], start, rows, self.scratch[i].valid)
+            read_valid(&batch.columns[i], start, rows, self.scratch[i].valid)
             outcome = memo_codes(&self.memos[i], &batch.columns[i], start, rows, self.scratch[i].bytes,
                                  self.scratch[i].valid)
             if outcome != MEMO_OK:
                 return CHUNK_FLUSH if outcome == MEMO_FULL else CHUNK_NO_MEMORY
         return CHUNK_READY
 
-    cdef bint _order(self, int64_t rows) noexcept nogil:
-        """Counting sort of the chunk's rows by group; False if one would get more than it can hold."""
-        cdef uint32_t *groups = self.chunk.partitions
-        cdef int64_t i, first = 0
-        cdef uint32_t g, count, touched = 0, most = 0
-        cdef int64_t runs = 0
-        if self.group_of != NULL:
-            groups = self.groups
-            for i in range(rows):
-                groups[i] = self.group_of[self.chunk.partitions[i]]
-        for i in range(rows):
-            g = groups[i]
-            count = self.counts[g]
-            if count == 0:
-                self.chunk.composed[touched] = g
-                touched += 1
-            self.counts[g] = count + 1
-        for i in range(touched):
-            g = self.chunk.composed[i]
-            count = self.counts[g]
-            self.counts[g] = 0
-            most = max(most, count)
-            self.cursors[g] = <uint32_t> first
-            if self.wanted[g]:
-                self.chunk.run[runs].group = g
-                self.chunk.run[runs].count = count
-                self.chunk.run[runs].first = first
-                runs += 1
-            first += count
-        if most > self.stage_rows:
-            return False
-        for i in range(rows):
-            g = groups[i]
-            self.chunk.order[self.cursors[g]] = <uint32_t> i
-            self.cursors[g] += 1
-        self.chunk.rows = rows
-        self.chunk.runs = runs
-        self.chunk.spread = runs == touched and MIN_SPREAD <= runs and runs <= MAX_SPREAD
-        if self.chunk.spread:
-            for i in range(runs):
-                g = self.chunk.run[i].group
-                self.cursors[g] = 0
-            for i in range(rows):
-                g = groups[i]
-                self.chunk.group[i] = <uint16_t> g
-                self.chunk.place[i] = <uint16_t> self.cursors[g]
-                self.cursors[g] += 1
-        return True
-
     cdef int _scatter(self, Batch batch, int64_t start) noexcept nogil:
+        cdef chunk_t *chunk = &self.rows_of.chunk
         cdef int64_t t
         cdef int i
-        for t in range(self.chunk.runs):
-            if stage_reserve(&self.stage, self.chunk.run[t].group, self.chunk.run[t].count) != 0:
+        for t in range(chunk.runs):
+            if stage_reserve(&self.stage, chunk.run[t].group, chunk.run[t].count) != 0:
                 return CHUNK_NO_MEMORY
         for i in range(self.stage.columns):
             if self.stage.slots[i].stage == STAGE_NOTHING:
                 continue
-            if self._resolve(batch, i, start, self.chunk.rows) != 0:
+            if column_source(&batch.columns[i], &self.stage.slots[i], start, chunk.rows, &self.scratch[i],
+                             &self.sources[i]) != 0:
                 return CHUNK_NO_MEMORY
-            if stage_column(&self.stage, i, &self.sources[i], &self.chunk) != 0:
+            if stage_column(&self.stage, i, &self.sources[i], chunk) != 0:
                 return CHUNK_NO_MEMORY
-        self._count()
-        stage_advance(&self.stage, &self.chunk)
+        self.digest += self.rows_of.count(self.stage.group)
+        for t in range(chunk.runs):
+            self.group_rows[chunk.run[t].group] += chunk.run[t].count
+            self.staged_rows += chunk.run[t].count
+        self.rows += chunk.rows
+        self.next_row += chunk.rows
+        stage_advance(&self.stage, chunk)
         self.memo_fresh = False
         return CHUNK_READY
-
-    cdef void _count(self) noexcept nogil:
-        """Rows and digests: of all rows for the split, of staged ones for their frame."""
-        cdef uint64_t mixed, total = 0
-        cdef int64_t i, t
-        cdef run_t *run
-        for i in range(self.chunk.rows):
-            mixed = mix_row(self.hashes[i], self.chunk.partitions[i])
-            self.hashes[i] = mixed
-            total += mixed
-        self.digest += total
-        for t in range(self.chunk.runs):
-            run = &self.chunk.run[t]
-            total = 0
-            for i in range(run.count):
-                total += self.hashes[self.chunk.order[run.first + i]]
-            self.stage.group[run.group].digest += total
-            self.group_rows[run.group] += run.count
-            self.staged_rows += run.count
-        self.rows += self.chunk.rows
-        self.next_row += self.chunk.rows
-
-    cdef int _resolve(self, Batch batch, int column, int64_t start, int64_t rows) noexcept nogil:
-        """Where the chunk's values of a column are, in the form in which they are staged. -1: no memory."""
-        cdef source_t *source = &self.sources[column]
-        cdef scratch_t *scratch = &self.scratch[column]
-        cdef const column_t *c = &batch.columns[column]
-        cdef const column_t *d = c if c.dictionary == NULL else c.dictionary
-        cdef bint nulls = c.validity != NULL or d.validity != NULL
-        cdef int64_t i
-        memset(source, 0, sizeof(source_t))
-        if self.stage.slots[column].coded:
-            source.values = scratch.bytes
-            source.valid = scratch.valid if nulls else NULL
-            return 0
-        if nulls:
-            if _alloc_scratch(<void **> &scratch.valid, self.chunk_rows) != 0:
-                return -1
-            _read_valid(c, start, rows, scratch.valid)
-            if d != c:
-                _read_dictionary_valid(c, start, rows, scratch.valid)
-            source.valid = scratch.valid
-        source.base = c.offset + start
-        if d != c:
-            if _alloc_scratch(<void **> &scratch.pick, 4 * self.chunk_rows) != 0:
-                return -1
-            source.base = d.offset
-            source.pick = scratch.pick
-            for i in range(rows):
-                scratch.pick[i] = 0
-                if source.valid == NULL or source.valid[i]:
-                    scratch.pick[i] = <uint32_t> code_at(c, c.offset + start + i)
-        if self.stage.slots[column].stage == STAGE_STRING:
-            source.strings = d
-        elif c.type.kind == KIND_BOOL:
-            if _alloc_scratch(<void **> &scratch.bytes, self.chunk_rows) != 0:
-                return -1
-            for i in range(rows):
-                scratch.bytes[i] = 0
-                if source.valid == NULL or source.valid[i]:
-                    scratch.bytes[i] = bit_at(d.values, source.base + (i if source.pick == NULL else source.pick[i]))
-            source.values = scratch.bytes
-            source.pick = NULL
-        else:
-            source.values = d.values + source.base * d.type.width
-            if d.length == 0:
-                source.values = self.zeros
-        return 0
 
     # ---- columns that pyarrow takes
 
     def _take(self, source, int64_t start):
         """Nested columns of the chunk, in its order, as a slice for each group."""
+        cdef chunk_t *chunk = &self.rows_of.chunk
         cdef int64_t t
-        cdef bytes order = (<char *> self.chunk.order)[:4 * self.chunk.rows]
-        indices = pa.Array.from_buffers(pa.uint32(), self.chunk.rows, [None, pa.py_buffer(order)])
+        cdef bytes order = (<char *> chunk.order)[:4 * chunk.rows]
+        indices = pa.Array.from_buffers(pa.uint32(), chunk.rows, [None, pa.py_buffer(order)])
         for column in self.nested:
-            array = source.column(column).slice(start, self.chunk.rows).take(indices)
+            array = source.column(column).slice(start, chunk.rows).take(indices)
             if pa.types.is_dictionary(array.type):
                 array = array.dictionary_decode()
             self.taken_bytes += array.nbytes
-            for t in range(self.chunk.runs):
-                slices = self.taken.setdefault(self.chunk.run[t].group, {}).setdefault(column, [])
-                slices.append(array.slice(self.chunk.run[t].first, self.chunk.run[t].count))
-        self.fallback_rows += self.chunk.rows
+            for t in range(chunk.runs):
+                slices = self.taken.setdefault(chunk.run[t].group, {}).setdefault(column, [])
+                slices.append(array.slice(chunk.run[t].first, chunk.run[t].count))
+        self.fallback_rows += chunk.rows
 
     def _taken_of(self, int64_t group):
         """A group's nested columns, in the order of its frame."""
@@ -614,50 +467,3 @@ cdef class Partitioner:
         stage_clear(&self.stage, group, self.stage_bytes)
         self.frames += 1
         return frame
-
-
-# ---- columns of a chunk
-
-cdef int _alloc_scratch(void **block, int64_t size) noexcept nogil:
-    if block[0] == NULL:
-        block[0] = malloc(<size_t> size)
-    return 0 if block[0] != NULL else -1
-
-
-cdef void _read_valid(const column_t *c, int64_t start, int64_t rows, uint8_t *valid) noexcept nogil:
-    """A byte a row."""
-    cdef int64_t i, first = c.offset + start
-    if c.validity == NULL:
-        memset(valid, 1, <size_t> rows)
-        return
-    for i in range(rows):
-        valid[i] = bit_at(c.validity, first + i)
-
-
-cdef void _read_dictionary_valid(const column_t *c, int64_t start, int64_t rows, uint8_t *valid) noexcept nogil:
-    """Clear rows whose value in the dictionary is null."""
-    cdef const column_t *d = c.dictionary
-    cdef int64_t i
-    if d.validity == NULL:
-        return
-    for i in range(rows):
-        if valid[i] and not bit_at(d.validity, d.offset + code_at(c, c.offset + start + i)):
-            valid[i] = 0
-
-
-cdef int64_t _rows_bytes(const column_t *c, int64_t start, int64_t rows) noexcept nogil:
-    """Bytes of strings, nulls included where that is cheaper."""
-    cdef const column_t *d = c if c.dictionary == NULL else c.dictionary
-    cdef int64_t i, first = c.offset + start, size, total = 0
-    if d == c and d.type.layout == LAYOUT_PLAIN:
-        return (<const int32_t *> c.values)[first + rows] - (<const int32_t *> c.values)[first]
-    if d == c and d.type.layout == LAYOUT_LARGE:
-        return (<const int64_t *> c.values)[first + rows] - (<const int64_t *> c.values)[first]
-    for i in range(first, first + rows):
-        if c.validity == NULL or bit_at(c.validity, i):
-            if d == c:
-                total += (<const int32_t *> c.values)[4 * i]
-            else:
-                string_at(d, d.offset + code_at(c, i), &size)
-                total += size
-    return total
