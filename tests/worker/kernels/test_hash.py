@@ -67,9 +67,7 @@ def test_buckets_are_icebergs(keys: dict[str, pa.Array], name: str) -> None:
     values = array
     if name.startswith(AS_NUMBERS):  # Iceberg holds them as numbers of days or microseconds
         if not name.startswith("date"):
-            values = values.cast(
-                pa.time64("us") if name.startswith(("time3", "time6")) else pa.timestamp("us")
-            )
+            values = values.cast(pa.time64("us") if name.startswith(("time3", "time6")) else pa.timestamp("us"))
         values = values.cast(pa.int32() if name == "date32" else pa.date32()) if name.startswith("date") else values
         values = values.cast(pa.int32() if name.startswith("date") else pa.int64())
     transform = BucketTransform(BUCKETS).transform(ICEBERG_TYPES[name])
