@@ -1,9 +1,10 @@
 /* Reference-counted byte buffers from a pool that keeps their pages warm.
  *
  * First-touching a fresh page costs about seven times a warm one, so freed buffers go to a free list of their size
- * class and only what exceeds `keep_bytes` goes back to the system. Size classes are powers of two from 4 KiB to
- * 64 MiB; a larger buffer is exact and never kept. Thread-safe; needs no GIL. Accounting of who may hold how much is
- * not done here: see store.pyx.
+ * class and only what exceeds `keep_bytes` goes back to the system. Size classes run from 4 KiB to 64 MiB: powers of
+ * two, and from 64 KiB on also the three quarters between two of them, so that a buffer is at most a quarter too large.
+ * A larger buffer is exact and never kept. Thread-safe; needs no GIL. Accounting of who may hold how much is not done
+ * here: see budget.pyx.
  */
 #ifndef SHUFFLE_BUFFER_H
 #define SHUFFLE_BUFFER_H
@@ -15,7 +16,9 @@
 
 #define BUFFER_MIN_SHIFT 12
 #define BUFFER_MAX_SHIFT 26
-#define BUFFER_CLASSES (BUFFER_MAX_SHIFT - BUFFER_MIN_SHIFT + 1)
+#define BUFFER_STEPS 4             /* classes from one power of two to the next, where pages are small enough */
+#define BUFFER_STEPS_SHIFT 16
+#define BUFFER_CLASSES ((BUFFER_MAX_SHIFT - BUFFER_MIN_SHIFT + 1) * BUFFER_STEPS)
 #define BUFFER_MAX_BYTES ((int64_t)1 << 40)
 
 struct buffer_pool;
@@ -89,8 +92,17 @@ static inline int64_t buffer_capacity_for(int64_t size, int *size_class) {
     int shift = BUFFER_MIN_SHIFT;
     while (shift <= BUFFER_MAX_SHIFT && ((int64_t)1 << shift) < size) shift++;
     if (shift > BUFFER_MAX_SHIFT) { *size_class = -1; return (size + 4095) & ~(int64_t)4095; }
-    *size_class = shift - BUFFER_MIN_SHIFT;
-    return (int64_t)1 << shift;
+    int64_t capacity = (int64_t)1 << shift;
+    int step = 0; /* quarters of the lower power of two that this one may be smaller by */
+    if (shift > BUFFER_STEPS_SHIFT) {
+        int64_t quarter = capacity >> 3;
+        while (step < BUFFER_STEPS - 1 && capacity - quarter >= size) {
+            capacity -= quarter;
+            step++;
+        }
+    }
+    *size_class = (shift - BUFFER_MIN_SHIFT) * BUFFER_STEPS + step;
+    return capacity;
 }
 
 /* A buffer of at least `size` bytes with one reference and size 0; NULL when there is no memory. */
