@@ -44,7 +44,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint shuffle_worker/_native
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint shuffle_worker/_native/*.pyx shuffle_worker/_native/*.pxd
 	$(BIN)/vulture
 	$(BIN)/lint-imports
 
