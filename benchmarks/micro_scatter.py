@@ -21,9 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from shuffle_worker._native.buffer import BufferPool
 
 from benchmarks.data import lineitem
+from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.hash import partition_ids
 from shuffle_worker._native.partition import Partitioner
 from shuffle_worker.partitioning import Key, Partitioning, Staging

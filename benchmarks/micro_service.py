@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from shuffle_worker._native.frame import Stream
 
 from shuffle_worker import ShuffleConfig, ShuffleService
+from shuffle_worker._native.frame import Stream
 from shuffle_worker.service.codec import Encoder
 
 HERE, THERE = "agent_0", "agent_1"

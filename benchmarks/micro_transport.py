@@ -20,7 +20,6 @@ from multiprocessing.connection import Connection
 
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import Frame
-
 from shuffle_worker._native.transport import Transport
 from shuffle_worker._native.twin import MemoryReceiver
 from shuffle_worker.wire.types import Address, Message, TransportConfig

@@ -37,7 +37,7 @@ class Partitioner:
     stage_bytes: int
 
     def __init__(self, schema: pa.Schema, partitioning: Partitioning, staging: Staging, pool: BufferPool) -> None:
-        """:raises UserError: a key is missing, or of a type that cannot be hashed or ordered; boundaries out of order."""
+        """:raises UserError: a key is missing or of a type that has no hash or order; boundaries out of order."""
     def reset(self, first_row: int = 0, only: Collection[int] | None = None) -> None:
         """Begin an attempt: forget staged rows and figures, keep the memory.
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+
 from shuffle_worker._native.buffer import BufferPool
 
 TEXTS = ["", "a", "abc", "abcd", "abcde", "été", "日本語", "😀" * 9, "x" * 31, "y" * 32, "z" * 100, "\x00", None]

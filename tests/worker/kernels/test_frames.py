@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 import pytest
+
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import CODECS, Frame
-
 from shuffle_worker._native.partition import Partitioner
 from shuffle_worker.errors import Corrupted
 from shuffle_worker.frames import decode_frame, split_group

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shuffle_worker._native.buffer import BufferPool
 
+from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.digest import KeyDigest
 from shuffle_worker._native.partition import Partitioner
 from shuffle_worker.errors import Corrupted, UserError

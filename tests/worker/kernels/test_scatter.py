@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shuffle_worker._native.buffer import BufferPool
-from shuffle_worker._native.frame import Frame
 
+from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.digest import KeyDigest, row_digest
+from shuffle_worker._native.frame import Frame
 from shuffle_worker._native.hash import hashable, partition_ids
 from shuffle_worker._native.partition import Figures, Partitioner
 from shuffle_worker.errors import InternalError, UserError

@@ -9,9 +9,9 @@ from functools import cmp_to_key
 
 import pyarrow as pa
 import pytest
-from shuffle_worker._native.buffer import BufferPool
 
 from shuffle_worker import partitioning
+from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.partition import Partitioner
 from shuffle_worker.errors import InputError
 from shuffle_worker.plan import FileIdentity, Split

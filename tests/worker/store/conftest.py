@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shuffle_worker._native.buffer import BufferPool
-from shuffle_worker._native.frame import Frame
 
 from shuffle_worker._native.budget import Budget
+from shuffle_worker._native.buffer import BufferPool
+from shuffle_worker._native.frame import Frame
 from shuffle_worker._native.store import Store
 from shuffle_worker.store.limits import ShuffleLimits, StoreLimits
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import HEADER_BYTES, Frame
-
 from shuffle_worker._native.segment import read_segment
 from shuffle_worker.errors import Corrupted, InputError
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import Frame, crc32c_of
-
 from shuffle_worker._native.transport import Transport
 from shuffle_worker._native.twin import MemoryReceiver
 from shuffle_worker.wire.types import Address, Event, TransportConfig, TransportLimits

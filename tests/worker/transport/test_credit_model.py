@@ -7,9 +7,9 @@ credit returns when a connection ends; and whoever waits is served, in order, on
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import HEADER_BYTES
-
 from shuffle_worker._native.twin import MemoryReceiver, SocketlessWire
 
 PAGE = 4096

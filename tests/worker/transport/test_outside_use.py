@@ -3,8 +3,8 @@
 import warnings
 
 import pytest
-from shuffle_worker._native.buffer import BufferPool
 
+from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.transport import Transport as Inside
 from shuffle_worker._native.twin import MemoryReceiver
 from shuffle_worker.transport import Transport

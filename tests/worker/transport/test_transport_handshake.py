@@ -5,8 +5,8 @@ import struct
 import time
 
 import pytest
-from shuffle_worker._native.frame import HEADER_BYTES
 
+from shuffle_worker._native.frame import HEADER_BYTES
 from shuffle_worker.errors import DeadlineExceeded, PeerLost, UserError
 from shuffle_worker.wire.types import Address, Connected, HelloRejected, Lost
 
@@ -202,7 +202,6 @@ def test_unknown_hosts_are_the_callers_fault(make_node):
 
 def test_ipv6_loopback_works():
     from shuffle_worker._native.buffer import BufferPool
-
     from shuffle_worker._native.transport import Transport
     from shuffle_worker._native.twin import MemoryReceiver
     from shuffle_worker.wire.types import TransportConfig

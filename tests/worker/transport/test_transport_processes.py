@@ -17,7 +17,6 @@ MIB = 1 << 20
 def own(pipe, memory_bytes: int) -> None:
     """The other process: takes frames, and answers each order with the count and checksum of so many."""
     from shuffle_worker._native.buffer import BufferPool
-
     from shuffle_worker._native.transport import Transport
     from shuffle_worker._native.twin import MemoryReceiver
     from shuffle_worker.wire.types import Address, TransportConfig, TransportLimits

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import Frame, crc32c_of
-
 from shuffle_worker._native.twin import MemoryReceiver, SocketlessWire
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ import struct
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from shuffle_worker._native.buffer import BufferPool
 from shuffle_worker._native.frame import HEADER_BYTES, crc32c_of
-
 from shuffle_worker._native.twin import MemoryReceiver, SocketlessWire
 
 LIMIT = 1 << 20
