@@ -47,7 +47,7 @@ class Node:
         self.incarnation = settings.incarnation
         self.baseline_bytes = resident_bytes()
         self.limit_bytes = self._budget_bytes()
-        self.pool = BufferPool(self.limit_bytes // 16)
+        self.pool = BufferPool(self.limit_bytes // 4)
         # Staging is malloc's, not the pool's: it is set aside rather than accounted.
         accounted_bytes = self.limit_bytes - self.limit_bytes // STAGING_SHARE
         self.budget = Budget(self.pool, accounted_bytes, permits=settings.map_threads + settings.sink_threads)
