@@ -30,6 +30,8 @@ from shuffle_worker.wire.types import Event, Heartbeat, Lost
 
 log = logging.getLogger(__name__)
 
+MOST_OVER = 256
+
 
 class JobManager:
     """Public methods may be called from any thread; the jobs themselves live on the control loop."""
@@ -127,8 +129,17 @@ class JobManager:
     def _run(self, uid: bytes) -> JobRun:
         run = self._runs.get(uid)
         if run is None:
+            self._forget_old()
             run = self._runs[uid] = JobRun(uid, self._node, self._pools, self._timers, self._changed_job)
         return run
+
+    def _forget_old(self) -> None:
+        """Jobs that are over stay to be asked about, but not for ever."""
+        over = [uid for uid, run in self._runs.items() if run.over]
+        for uid in over[: max(0, len(over) - MOST_OVER)]:
+            self._runs.pop(uid).close()
+            self._clocks.pop(uid, None)
+            self._touched.pop(uid, None)
 
     def _member_of(self, uid: UUID) -> JobRun:
         run = self._runs.get(uid.bytes)
@@ -145,6 +156,10 @@ class JobManager:
 
     def _changed_job(self, uid: bytes) -> None:
         self._version += 1
+        coordinator = self._runs[uid].coordinator
+        if coordinator is not None and coordinator.phase.final and self._clocks[uid].seconds is None:
+            self._clocks[uid].stop()
+            self._metrics.jobs.labels(coordinator.phase.value).inc()
         self._touched[uid] = self._version
 
     def _view(self, uid: bytes) -> JobView | None:

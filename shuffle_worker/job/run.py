@@ -85,6 +85,12 @@ class JobRun:
         }
         node.serve_notices(uid, self._on_notice)
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the job goes on here: what is left of it is its last status."""
+        idle = self.participant.ended is not None or self._context is None
+        return idle and (self.coordinator is None or self.coordinator.phase.final)
+
     def measured(self) -> Measured:
         """What the coordinator's process knows of the job beyond its machine's figures."""
         context, coordinator = self._context, self.coordinator

@@ -83,8 +83,6 @@ class Measured:
 
 def build_view(uid: UUID, status: Status, clock: JobClock, version: int, measured: Measured) -> JobView:
     """The job as its supervisor polls it."""
-    if status.phase.final:
-        clock.stop()
     seconds = clock.seconds if clock.seconds is not None else time.monotonic() - clock.began
     prepared = status.prepared if status.phase is CoordinatorPhase.PREPARED else None
     return JobView(str(uid), status.epoch, version, build_status(status, clock, seconds, measured), prepared)
