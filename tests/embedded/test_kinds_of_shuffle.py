@@ -101,6 +101,9 @@ def test_broadcast_gives_every_partition_all(
 
 def test_arrow_files_in_and_out(job: Callable[..., Any], lineitem: Path, tmp_path: Path) -> None:
     table = pq.read_table(lineitem / "lineitem.1.parquet")
+    # pyarrow sorts no string views, and keeps the files' metadata, which an output has no use for.
+    plain = [field.with_type(pa.string()) if field.type == pa.string_view() else field for field in table.schema]
+    table = table.cast(pa.schema([field.remove_metadata() for field in plain]))
     folder = tmp_path / "arrow"
     folder.mkdir()
     with pa.ipc.new_file(folder / "a.arrow", table.schema) as writer:
