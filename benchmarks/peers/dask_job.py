@@ -16,7 +16,7 @@ from benchmarks.peers.arguments import PeerJob, parse_job, print_delivered
 WORKERS = 2
 # Scheduler, the parent process and the workers' own base come out of the limit too.
 SHARE_OF_LIMIT = 0.7
-BLOCK_SIZE = "64MiB"
+BLOCK_SIZE, LIMITED_BLOCK_SIZE = "64MiB", "16MiB"
 
 
 def pandas_type(arrow_type: pa.DataType) -> pd.StringDtype | None:
@@ -25,7 +25,8 @@ def pandas_type(arrow_type: pa.DataType) -> pd.StringDtype | None:
 
 
 def shuffled(job: PeerJob) -> dd.DataFrame:
-    frame = dd.read_parquet(str(job.source), blocksize=BLOCK_SIZE, arrow_to_pandas={"types_mapper": pandas_type})
+    blocksize = BLOCK_SIZE if job.memory_bytes is None else LIMITED_BLOCK_SIZE
+    frame = dd.read_parquet(str(job.source), blocksize=blocksize, arrow_to_pandas={"types_mapper": pandas_type})
     return frame.shuffle(on=list(job.keys), npartitions=job.partitions, shuffle_method="p2p")
 
 

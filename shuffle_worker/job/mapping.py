@@ -22,6 +22,9 @@ from shuffle_worker.service.node import Node
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 0.25
+# Mappers wait for the sink from this share of the budget on; spilling begins above it.
+CATCH_UP_SHARE = 0.6
+CATCH_UP_S = 0.01
 Report = Callable[[Event], None]
 
 
@@ -139,6 +142,7 @@ class MapAttempt:
         for batch in scatter.batches(self._metrics.read_seconds):
             if self._task.cancelled.is_set():
                 raise Cancelled(f"map {order.map} attempt {order.attempt} was cancelled")
+            self._let_sink_catch_up()
             self._send_all(scatter.push(batch))
             self._progress(scatter)
         self._send_all(scatter.flush())
@@ -152,6 +156,20 @@ class MapAttempt:
         generations = self._placement.generations
         groups = frozenset(g for g, generation in enumerate(generations) if generation in self._task.order.generations)
         return None if len(groups) == len(generations) else groups
+
+    def _let_sink_catch_up(self) -> None:
+        """Wait while memory fills up and row groups are ready to be written: what is spilled meanwhile would only have
+        to be read back. Returns in any case in the end: the store's own limits hold without this."""
+        node, context = self._node, self._context
+        deadline = time.monotonic() + self._timeout_s
+        while (
+            not context.at_seal
+            and node.budget.used_bytes > CATCH_UP_SHARE * node.budget.limit_bytes
+            and any(group.rows >= context.ready_rows for group in node.store.ready(context.uid))
+            and not self._task.cancelled.wait(CATCH_UP_S)
+            and time.monotonic() < deadline
+        ):
+            pass
 
     def _send_all(self, frames: Iterator[Frame]) -> None:
         """The kernel works as frames are taken from it."""

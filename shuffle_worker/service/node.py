@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 # Beyond what was resident at the start: the interpreter's own growth, thread stacks, allocator slack.
 SLACK_BYTES = 24 << 20
 LEAST_BUDGET_BYTES = 64 << 20
+# Of the budget: above HIGH frames are spilled, until LOW is reached.
+HIGH = 0.85
+LOW = 0.75
 # One part of so many is for the partitioners of map threads.
 STAGING_SHARE = 8
 
@@ -50,7 +53,8 @@ class Node:
         self.pool = BufferPool(self.limit_bytes // 4)
         # Staging is malloc's, not the pool's: it is set aside rather than accounted.
         accounted_bytes = self.limit_bytes - self.limit_bytes // STAGING_SHARE
-        self.budget = Budget(self.pool, accounted_bytes, permits=settings.map_threads + settings.sink_threads)
+        permits = settings.map_threads + settings.sink_threads
+        self.budget = Budget(self.pool, accounted_bytes, HIGH, LOW, permits=permits)
         self.directories = SpillDirectories(settings.spill_dirs, settings.cluster_uid, settings.incarnation)
         limits = StoreLimits(disk_reserve_bytes=settings.spill_reserve_bytes)
         self.store = Store(self.budget, limits, [str(path) for path in self.directories.paths])
