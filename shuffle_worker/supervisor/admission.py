@@ -23,7 +23,6 @@ from shuffle_worker.supervisor.run import worker_share
 # What a worker holds before any data, and what else it opens: sockets, logs, libraries.
 BASELINE_BYTES = 96 << 20
 OTHER_FILES = 64
-DECODED_FACTOR = 2.0  # rows in memory against the metadata's figure, which is of encoded pages
 OUTPUT_FACTOR = 1.1
 
 
@@ -39,22 +38,21 @@ def estimate_job(job: ShuffleJob, options: RunOptions) -> Estimate:
     sizes = job_sizes(spec, room)
     splits = cut_splits(info, sizes.split_bytes, sizes.least_splits)
     copies = spec.shuffle.partitions if spec.shuffle.type is ShuffleType.BROADCAST else 1
-    decoded = int(info.bytes_decoded * DECODED_FACTOR)
     largest = max((split.bytes for split in splits), default=0)
-    uncommitted = int(largest * DECODED_FACTOR) * room.slots
+    uncommitted = largest * room.slots
     estimate = Estimate(
         files=len(info.files),
         splits=len(splits),
         rows=info.rows,
         bytes_in=info.bytes_in,
-        bytes_decoded=decoded,
+        bytes_decoded=info.bytes_decoded,
         workers=options.workers,
         partitions=spec.shuffle.partitions,
         groups=sizes.groups,
         staging=Need(sizes.staging_bytes * share.threads, room.budget_bytes),
-        uncommitted=Need(uncommitted, room.budget_bytes // UNCOMMITTED_SHARE * int(DECODED_FACTOR)),
+        uncommitted=Need(uncommitted, room.budget_bytes // UNCOMMITTED_SHARE),
         memory=Need(BASELINE_BYTES + sizes.staging_bytes * share.threads + uncommitted, share.memory_bytes),
-        spill_disk=Need(max(0, decoded - room.budget_bytes * options.workers), _free(share.spill_dirs)),
+        spill_disk=Need(max(0, info.bytes_decoded - room.budget_bytes * options.workers), _free(share.spill_dirs)),
         output_disk=Need(int(info.bytes_in * OUTPUT_FACTOR) * copies, _free_at(spec.sink.files.path)),
         open_files=Need(_files(sizes.groups, options.workers), resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     )
