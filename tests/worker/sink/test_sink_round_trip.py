@@ -130,7 +130,7 @@ def as_read(schema: pa.Schema, format_: str) -> pa.Schema:
 def values(table: pa.Table) -> dict[str, list[object]]:
     """Python's values, but of what Python's datetime cannot hold: nanoseconds come as numbers."""
     return {
-        field.name: (column.cast(pa.int64()) if str(field.type).endswith("[ns]") else column).to_pylist()
+        field.name: (column.cast(pa.int64()) if getattr(field.type, "unit", "") == "ns" else column).to_pylist()
         for field, column in zip(table.schema, table.columns, strict=True)
     }
 
